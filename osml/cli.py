@@ -1,0 +1,155 @@
+"""The command line: thin commands; everything heavy is imported inside them, so `osml --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Optional
+
+import typer
+
+from osml import __version__
+from osml.errors import EXIT_CHECK, EXIT_FINE, EXIT_INTERNAL, EXIT_USER, OsmlError
+
+app = typer.Typer(
+    name="osml",
+    help="Clinical prediction from one YAML: honest validation, a nomogram that proves itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+synth = typer.Typer(help="Write synthetic cohorts with planted effects.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(synth, name="synth")
+
+SchemaFile = Annotated[Path, typer.Argument(help="the study's YAML")]
+Overrides = Annotated[Optional[list[str]], typer.Option("--set", metavar="A.B=VALUE", help="override one key; repeatable")]
+
+
+def main() -> None:
+    """Entry point of the `osml` command."""
+    with _ExitCodes():
+        sys.exit(app(standalone_mode=False) or EXIT_FINE)
+
+
+class _ExitCodes:
+    """Turns what went wrong into words and an exit code; only an unexpected error shows its traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None or isinstance(error, SystemExit):
+            return
+        if isinstance(error, OsmlError):
+            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(error.exit_code)
+        if isinstance(error, typer.TyperException):  # wrong options: typer's own wording
+            error.show()
+            sys.exit(EXIT_USER)
+        if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+            typer.echo("stopped; finished folds are kept, the same command continues", err=True)
+            sys.exit(EXIT_USER)
+        traceback.print_exception(kind, error, trace)
+        typer.echo("internal error: please report the lines above", err=True)
+        sys.exit(EXIT_INTERNAL)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if show:
+        typer.echo(f"osml {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or XLSX")],
+    out: Annotated[Optional[Path], typer.Option("-o", "--out", help="file to write; default: <table>.yaml")] = None,
+    patient: Annotated[Optional[str], typer.Option(help="column that names the patient")] = None,
+    target: Annotated[Optional[str], typer.Option(help="column of the outcome")] = None,
+) -> None:
+    """Write a commented schema for a table, with the evidence for each guess; '?' marks what only you can answer."""
+    from osml.cohort.draft import draft_schema
+    from osml.files import atomic_write
+
+    path = out or table.with_suffix(".yaml")
+    if path.exists():
+        raise OsmlError(f"{path} exists; nothing was written", do="Give another name with -o.")
+    text = draft_schema(table, path, patient=patient, target=target)
+    atomic_write(path, text)
+    questions = sum(line.split("#")[0].count('"?"') for line in text.splitlines())
+    typer.echo(f"wrote {path}: {questions} places marked \"?\" are for you to answer; then: osml check {path}")
+
+
+@app.command()
+def check(schema: SchemaFile, set_: Overrides = None) -> None:
+    """Check schema, table and sample size without fitting anything."""
+    from osml.study.report_checks import report_checks
+
+    if report_checks(schema, set_ or (), typer.echo):
+        raise typer.Exit(EXIT_CHECK)
+
+
+@app.command()
+def fit(
+    schema: SchemaFile,
+    set_: Overrides = None,
+    runs: Annotated[Path, typer.Option(help="folder of runs")] = Path("runs"),
+    new: Annotated[bool, typer.Option("--new", help="fit again although this study was fitted before")] = False,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="processes; default: as many as pay")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
+) -> None:
+    """Fit, validate and draw every predictor of a study. The same command continues a run that was stopped."""
+    from osml.study.fit import fit as run_fit
+    from osml.study.terminal import show
+
+    result = run_fit(schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet)
+    show(result, typer.echo)
+    if result.failed:
+        raise typer.Exit(EXIT_INTERNAL)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="run folder (or the study's folder, for its latest run)")],
+    table: Annotated[Path, typer.Argument(help="table with the schema's input columns")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write")] = Path("predictions.csv"),
+    predictor: Annotated[Optional[str], typer.Option(help="default: the first of the schema")] = None,
+) -> None:
+    """Predict new patients: one output row per input row; rows that cannot be used are named and left empty."""
+    from osml.study.predict import predict_table
+
+    bad = predict_table(run, table, out, predictor, typer.echo)
+    if bad:
+        raise typer.Exit(EXIT_CHECK)
+
+
+@synth.command("nac")
+def synth_nac(
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")] = Path("examples/nac"),
+    patients: Annotated[int, typer.Option(min=10)] = 93,
+    seed: Annotated[int, typer.Option(min=0)] = 2026,
+) -> None:
+    """Clinical table after the published marginals of an MRI study of chemotherapy response."""
+    from osml.synthetic.nac import write_nac
+
+    typer.echo(f"wrote {write_nac(out, patients, seed)}: {patients} synthetic patients, no real person")
+
+
+@app.command()
+def schema(json_: Annotated[bool, typer.Option("--json", help="as JSON Schema")] = False) -> None:
+    """Print every key of the schema with its meaning."""
+    from osml.schema.describe import describe, json_schema
+
+    typer.echo(json_schema() if json_ else describe())
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what this machine has, and what is missing for which feature."""
+    from osml.doctor import report
+
+    typer.echo(report())

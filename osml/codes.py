@@ -1,0 +1,122 @@
+"""Coded checks: every code once, with what it means, why it matters and how to mend it.
+
+`refuse` stops `fit` unless `checks.accept` gives a reason, which is then printed with the result; `warn` and `note` are
+reported. The codes are stable: reports and papers cite them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["refuse", "warn", "note"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """One check: `code` is stable, `severity` decides what `fit` does."""
+
+    code: str
+    severity: Severity
+    title: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw: the evidence with values, columns, levels or patient ids."""
+
+    code: str
+    evidence: str
+    subject: str = ""
+
+    @property
+    def definition(self) -> Code:
+        return BY_CODE[self.code]
+
+
+CODES: tuple[Code, ...] = (
+    Code(
+        "OSML010", "refuse", "an input looks like an identifier",
+        "A name or number that is nearly unique per patient lets a model recognise patients instead of disease.",
+        "Remove it from `inputs`; only `cohort.patient` names patients.",
+    ),
+    Code(
+        "OSML011", "refuse", "an input has one value only",
+        "A constant carries no information and makes the model singular.",
+        "Remove it from `inputs`.",
+    ),
+    Code(
+        "OSML012", "warn", "a level is rare",
+        "A coefficient that rests on a handful of patients is unstable, and its axis on a nomogram misleads.",
+        "Merge levels that mean the same clinically, before looking at the outcome.",
+    ),
+    Code(
+        "OSML013", "refuse", "an input nearly determines the outcome",
+        "That is usually the outcome under another name, or something measured after it.",
+        "Remove the input, or accept the code with the reason why it is known at the time of prediction.",
+    ),
+    Code(
+        "OSML014", "refuse", "an input becomes available after the time of prediction",
+        "The model could never be used: at that time nobody knows the value.",
+        "Remove the input, or move `time_of_prediction`.",
+    ),
+    Code(
+        "OSML015", "warn", "two patients share all their values",
+        "One patient under two ids crosses the split and inflates every result.",
+        "Check the ids; give one patient one id.",
+    ),
+    Code(
+        "OSML016", "note", "values were altered by a stated rule",
+        "Values below or above a reporting limit are replaced as `censored:` says; the number of them matters.",
+        "Nothing, if the rule is right.",
+    ),
+    Code(
+        "OSML017", "warn", "much of an input is missing",
+        "Above 40 % missing, imputation by regression carries the column more than the data do.",
+        "Drop the input, or find the values.",
+    ),
+    Code(
+        "OSML018", "warn", "missingness differs by outcome",
+        "Who was measured then tells the outcome; imputation without the outcome is biased and complete cases are selected.",
+        "Find out why values are missing; consider dropping the input.",
+    ),
+    Code(
+        "OSML019", "warn", "site or group goes with the outcome",
+        "A model can learn the site instead of the disease; random folds will not show it.",
+        "Validate with `split: {kind: leave_one_group_out}`.",
+    ),
+    Code(
+        "OSML040", "refuse", "a level has no event or no non-event",
+        "Its coefficient is infinite: the likelihood has no maximum.",
+        "Merge the level, drop the input, or use a Firth model and accept the code.",
+    ),
+    Code(
+        "OSML041", "refuse", "the sample is too small for the candidate parameters",
+        "Below Riley's criteria a model is expected to overfit; its predictions for new patients are too extreme.",
+        "Use fewer candidate parameters, or accept the code: every output then says 'exploratory'.",
+    ),
+    Code(
+        "OSML042", "refuse", "at least as many candidate parameters as events",
+        "Such a model cannot be estimated with any meaning.",
+        "Use fewer candidate parameters.",
+    ),
+    Code(
+        "OSML043", "refuse", "the outcome is separated",
+        "A combination of inputs predicts the outcome perfectly, so coefficients run to infinity.",
+        "Merge levels, drop inputs or fit with a penalty.",
+    ),
+    Code(
+        "OSML044", "warn", "hazards are not proportional",
+        "A Cox coefficient is then an average over follow-up, and risks at a horizon are biased.",
+        "Stratify, use a shorter horizon, or report it.",
+    ),
+    Code(
+        "OSML045", "warn", "the optimism-corrected calibration slope is below 0.8",
+        "Unshrunken predictions are too extreme by a fifth or more.",
+        "Deploy the shrunken model (the default), or reduce the candidate parameters.",
+    ),
+)  # fmt: skip
+
+BY_CODE: dict[str, Code] = {code.code: code for code in CODES}

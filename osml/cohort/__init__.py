@@ -1,0 +1,1 @@
+"""From a table to a typed, immutable cohort: reading, units, kit ranges, exclusions, coded checks, splits."""

@@ -1,0 +1,270 @@
+"""From table rows to a cohort: one unit per patient (or row), outcome, exclusions with reasons.
+
+Every problem of the table is collected and raised at once. Nothing is dropped without a reason in `exclusions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.cohort.cells import CellProblem, parse_numbers
+from osml.cohort.cohort import BinaryOutcome, Cohort, Exclusion, Float, Outcome, SurvivalOutcome
+from osml.cohort.inputs import ParsedInputs, Where, columns_of, parse_inputs, require_columns
+from osml.cohort.table import Table, read_table
+from osml.errors import TableError
+from osml.schema.load import LoadedSchema
+from osml.schema.model import (
+    BinaryTarget,
+    Holdout,
+    LeaveOneGroupOut,
+    Schema,
+    SurvivalTarget,
+    TimeSplit,
+)
+from osml.schema.suggest import closest
+
+LISTED = 12
+
+
+@dataclass(frozen=True)
+class BuiltCohort:
+    """A cohort and what reading it showed."""
+
+    cohort: Cohort
+    table: Table
+    altered: dict[str, dict[str, int]]
+    rows: int
+
+
+def read_cohort(loaded: LoadedSchema) -> BuiltCohort:
+    """Read the table of a schema into a cohort.
+
+    Raises
+    ------
+    TableError
+        Every misspelt column, unknown level, impossible value, duplicate or contradictory row, at once.
+    """
+    schema, where = loaded.schema, loaded.where
+    block = schema.cohort
+    table = read_table(loaded.table_path, delimiter=block.delimiter, sheet=block.sheet)
+    asked = [(block.patient, where("cohort", "patient")), *_target_columns(schema, where)]
+    asked += [(column, place) for column, place in _key_columns(schema, where)]
+    if block.row:
+        asked.append((block.row, where("cohort", "row")))
+    require_columns([*asked, *columns_of(dict(schema.inputs), where)], table)
+
+    patients = table.column(block.patient)
+    problems = [
+        CellProblem(i, block.patient, "the patient id is empty") for i, p in enumerate(patients) if p in block.missing or not p.strip()
+    ]
+    parsed = parse_inputs(schema, table, where)
+    outcome, no_outcome, target_problems = _outcome(schema, table)
+    problems += parsed.problems + target_problems
+    keys = {column: tuple(table.column(column)) for column, _ in _key_columns(schema, where)}
+    first, row_problems = _units(schema, table, patients, parsed, keys, outcome)
+    problems += row_problems
+    if problems:
+        raise table_problems(problems, table, patients)
+
+    index = np.array(first, dtype=np.intp)
+    if block.row:
+        units = tuple(table.column(block.row)[i] for i in index)
+    else:
+        units = tuple(patients[i] for i in index)
+    cohort = Cohort(
+        units=units,
+        patients=tuple(patients[i] for i in index),
+        copies=np.zeros(len(index), dtype=np.intp),
+        values={name: column[index] for name, column in parsed.values.items()},
+        kit={name: (low[index], high[index]) for name, (low, high) in parsed.kit.items()},
+        keys={name: tuple(texts[i] for i in index) for name, texts in keys.items()},
+        outcome=outcome.take(index),
+        per_row=block.row is not None,
+    )
+    cohort = _exclude(cohort, no_outcome[index], "no outcome", [table.where(int(i)) for i in index])
+    if schema.missing == "complete_case":
+        used = {name for p in schema.predictors.values() for name in p.inputs if name in schema.inputs}
+        for name in (n for n in schema.inputs if n in used):
+            places = dict(zip(units, (table.where(int(i)) for i in index), strict=True))
+            gone = np.isnan(cohort.values[name])
+            cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
+    _require_outcomes(cohort, schema, table)
+    return BuiltCohort(cohort, table, parsed.altered, len(table.rows))
+
+
+def table_problems(problems: Iterable[CellProblem], table: Table, patients: list[str]) -> TableError:
+    """One error for all bad cells, grouped by input and message, with lines and patients."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for problem in problems:
+        groups.setdefault((problem.input, problem.message), []).append(problem.row)
+    lines = []
+    for (name, message), rows in groups.items():
+        shown = ", ".join(f"line {table.lines[i]} ({patients[i] or 'no id'})" for i in rows[:3])
+        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        lines.append(f"{name}: {message}: {shown}{more}")
+    cells = sum(len(rows) for rows in groups.values())
+    shown_lines = lines[:LISTED] + ([f"… and {len(lines) - LISTED} more kinds"] if len(lines) > LISTED else [])
+    return TableError(
+        f"{cells} cell{'s' if cells != 1 else ''} of {table.name} cannot be used; nothing was fitted.",
+        do="\n  ".join(shown_lines),
+    )
+
+
+def _target_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
+    target = schema.target
+    if isinstance(target, BinaryTarget):
+        return [(target.column, where("target", "column"))]
+    columns = [(target.time, where("target", "time")), (target.event, where("target", "event"))]
+    if target.competing != "none":
+        columns += [(column, where("target", "competing")) for column in target.competing]
+    return columns
+
+
+def _key_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
+    split = schema.validation.split
+    keys = []
+    if isinstance(split, (LeaveOneGroupOut, TimeSplit, Holdout)):
+        keys.append((split.column, where("validation", "split", "column")))
+    if schema.cohort.site:
+        keys.append((schema.cohort.site, where("cohort", "site")))
+    return keys
+
+
+def _outcome(schema: Schema, table: Table) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
+    target, missing = schema.target, set(schema.cohort.missing)
+    if isinstance(target, BinaryTarget):
+        y, gone, problems, negative = _two_valued(target.column, target.positive, target.negative, table, missing)
+        return BinaryOutcome(y, target.positive, negative), gone, problems
+    return _survival(target, table, missing)
+
+
+def _two_valued(
+    column: str, positive: str, negative: str | None, table: Table, missing: set[str]
+) -> tuple[Float, NDArray[np.bool_], list[CellProblem], str]:
+    cells = table.column(column)
+    values = [cell for cell in dict.fromkeys(cells) if cell == positive or cell not in missing]
+    others = [value for value in values if value != positive]
+    problems: list[CellProblem] = []
+    if positive not in values:
+        near = closest(positive, values)
+        meant = f"did you mean {near!r}?" if near else f"values: {values[:10]}"
+        raise TableError(f"{table.name}: column {column!r} never holds the positive value {positive!r}; {meant}")
+    if negative is None:
+        if len(others) > 1:
+            raise TableError(
+                f"{table.name}: outcome {column!r} has {len(values)} values besides missing: {values[:10]}",
+                why="Which of them is the absence of the event would be a guess.",
+                do="Set `negative:` in the target, or mark the others as missing.",
+            )
+        negative = others[0] if others else "(none)"
+    y = np.full(len(cells), np.nan)
+    for i, cell in enumerate(cells):
+        if cell == positive:
+            y[i] = 1.0
+        elif cell == negative:
+            y[i] = 0.0
+        elif cell not in missing:
+            problems.append(CellProblem(i, column, f"{cell!r} is neither {positive!r} nor {negative!r}"))
+    return y, np.isnan(y), problems, negative
+
+
+def _survival(
+    target: SurvivalTarget, table: Table, missing: set[str]
+) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
+    parsed = parse_numbers(target.time, table.column(target.time), missing=missing)
+    y, gone, problems, _ = _two_valued(target.event, target.positive, target.negative, table, missing)
+    problems += parsed.problems
+    for i in np.flatnonzero(parsed.values <= 0):
+        value = parsed.values[i]
+        message = f"follow-up of {value:g} {target.unit}s: a patient at risk has a time above 0; correct it or leave it out"
+        problems.append(CellProblem(int(i), target.time, message))
+    event, time = y == 1.0, parsed.values.copy()
+    competing = None
+    if target.competing != "none":
+        competing = np.zeros(len(time), dtype=bool)
+        for column in target.competing:
+            other, _, more, _ = _two_valued(column, "1", None, table, missing)
+            competing |= other == 1.0
+            problems += more
+    if target.censor_at is not None:
+        beyond = time > target.censor_at
+        event, time = event & ~beyond, np.where(beyond, target.censor_at, time)
+        competing = None if competing is None else competing & ~beyond
+    return SurvivalOutcome(time, event, target.unit, target.horizons, competing), gone | np.isnan(time), problems
+
+
+def _units(
+    schema: Schema, table: Table, patients: list[str], parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome
+) -> tuple[list[int], list[CellProblem]]:
+    """The first table row of every unit, and rows that repeat or contradict another."""
+    problems: list[CellProblem] = []
+    names = table.column(schema.cohort.row) if schema.cohort.row else patients
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if name not in first:
+            first[name] = i
+            continue
+        j = first[name]
+        if table.rows[i] == table.rows[j]:
+            problems.append(CellProblem(i, "row", f"this row repeats line {table.lines[j]}; keep one"))
+        elif schema.cohort.row:
+            problems.append(CellProblem(i, schema.cohort.row, f"row id {name!r} stands on line {table.lines[j]} too"))
+        else:
+            differing = _differences(i, j, parsed, keys, outcome)
+            if differing:
+                message = f"differs from line {table.lines[j]} of the same patient in {', '.join(differing)}"
+                problems.append(CellProblem(i, "row", message))
+    return list(first.values()), problems
+
+
+def _differences(i: int, j: int, parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome) -> list[str]:
+    columns: dict[str, Float] = dict(parsed.values)
+    if isinstance(outcome, BinaryOutcome):
+        columns["the outcome"] = outcome.y
+    else:
+        columns |= {"the follow-up time": outcome.time, "the event": outcome.event.astype(float)}
+    out = [name for name, column in columns.items() if not _same(column[i], column[j])]
+    return out + [name for name, texts in keys.items() if texts[i] != texts[j]]
+
+
+def _same(a: float, b: float) -> bool:
+    return bool(a == b or (np.isnan(a) and np.isnan(b)))
+
+
+def _exclude(cohort: Cohort, gone: NDArray[np.bool_], reason: str, places: list[str]) -> Cohort:
+    if not gone.any():
+        return cohort
+    rows = np.flatnonzero(gone)
+    lost = tuple(Exclusion(cohort.units[i] if cohort.per_row else cohort.patients[i], reason, places[i]) for i in rows)
+    kept = cohort._take(np.flatnonzero(~gone), cohort.copies)
+    return Cohort(**{**kept.__dict__, "exclusions": cohort.exclusions + lost})
+
+
+def _require_outcomes(cohort: Cohort, schema: Schema, table: Table) -> None:
+    if not len(cohort):
+        reasons = sorted({e.reason for e in cohort.exclusions})
+        raise TableError(f"no patient of {table.name} is left: all were excluded", do=f"Reasons: {'; '.join(reasons)}.")
+    if isinstance(cohort.outcome, BinaryOutcome):
+        event = cohort.outcome.event
+        for found, word in ((event.sum(), "the event"), ((~event).sum(), "no event")):
+            if found < 2:
+                raise TableError(
+                    f"only {int(found)} of {len(event)} patients have {word}: nothing can be learnt or validated",
+                    do=f"`target.positive` is {cohort.outcome.positive!r}; check the outcome column.",
+                )
+    elif isinstance(cohort.outcome, SurvivalOutcome):
+        if cohort.outcome.event.sum() < 2:
+            raise TableError(
+                f"only {int(cohort.outcome.event.sum())} of {len(cohort)} patients have the event: nothing can be learnt",
+                do="Check `target.positive`, `censor_at` and the event column.",
+            )
+        late = [h for h in cohort.outcome.horizons if h > cohort.outcome.time.max()]
+        if late:
+            raise TableError(
+                f"horizons {late} lie beyond the longest follow-up ({cohort.outcome.time.max():g} {cohort.outcome.unit}s)",
+                do="Choose horizons that patients have been followed to.",
+            )

@@ -1,0 +1,148 @@
+"""Inputs of a schema read from a table: types, units, kit ranges. Used alike by `fit` and by `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.cohort.cells import CellProblem, Column, parse_levels, parse_numbers
+from osml.cohort.table import Table
+from osml.cohort.units import conversion_factor
+from osml.errors import TableError
+from osml.schema.model import BinaryInput, CategoryInput, ColumnUnit, Input, Kit, LabInput, Schema
+from osml.schema.suggest import hint
+
+Float = NDArray[np.float64]
+Where = Callable[..., str]
+
+
+@dataclass
+class ParsedInputs:
+    """Values per table row, before rows are gathered into patients."""
+
+    values: dict[str, Float] = field(default_factory=dict)
+    kit: dict[str, tuple[Float, Float]] = field(default_factory=dict)
+    problems: list[CellProblem] = field(default_factory=list)
+    altered: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def parse_inputs(schema: Schema, table: Table, where: Where, names: Collection[str] | None = None) -> ParsedInputs:
+    """Read the inputs called `names` (default: all) from a table; bad cells are collected, not raised."""
+    wanted = {name: block for name, block in schema.inputs.items() if names is None or name in names}
+    require_columns(columns_of(wanted, where), table)
+    missing = set(schema.cohort.missing)
+    out = ParsedInputs()
+    for name, block in wanted.items():
+        column = _parse(name, block, table, missing, where)
+        out.values[name] = column.values
+        out.problems += column.problems
+        if column.altered:
+            out.altered[name] = column.altered
+    for name, block in wanted.items():
+        if isinstance(block, LabInput) and block.kit is not None:
+            out.kit[name] = _kit_range(name, block, block.kit, schema, table, missing, out, where)
+    return out
+
+
+def columns_of(inputs: dict[str, Input], where: Where) -> list[tuple[str, str]]:
+    """(column, file:line that asks for it) of every column that these inputs read."""
+    out: list[tuple[str, str]] = []
+    for name, block in inputs.items():
+        out.append((block.column or name, where("inputs", name, "column")))
+        if isinstance(block, LabInput) and block.kit is not None:
+            sides = (("low", block.kit.low), ("high", block.kit.high))
+            out += [(side, where("inputs", name, "kit", key)) for key, side in sides if isinstance(side, str)]
+        unit = getattr(block, "table_unit", None)
+        if isinstance(unit, ColumnUnit):
+            out.append((unit.column, where("inputs", name, "table_unit")))
+    return out
+
+
+def require_columns(asked: list[tuple[str, str]], table: Table) -> None:
+    """Raise one error naming every column that is not in the table, with the line that asks for it."""
+    absent = [(column, place) for column, place in asked if column not in table.columns]
+    if absent:
+        lines = [f"{place}: no column {c!r} in {table.name}. {hint(c, table.columns)}" for c, place in absent]
+        raise TableError(
+            f"{len(absent)} column{'s' if len(absent) != 1 else ''} not found in {table.name}",
+            do="\n  ".join(dict.fromkeys(lines)),
+        )
+
+
+def _parse(name: str, block: Input, table: Table, missing: set[str], where: Where) -> Column:
+    cells = table.column(block.column or name)
+    if isinstance(block, (BinaryInput, CategoryInput)):
+        groups = block.groups if isinstance(block, CategoryInput) else None
+        # A level that is also a missing token is a level: the schema's levels are the more specific statement.
+        return parse_levels(name, cells, block.levels, missing=missing, groups=groups)
+    factors: list[float | None] | float = 1.0
+    if block.table_unit is not None:
+        place = where("inputs", name, "table_unit")
+        if block.unit is None:
+            raise TableError(f"{place}: `table_unit` needs `unit`, the unit to convert to")
+        if isinstance(block.table_unit, ColumnUnit):
+            factors = _unit_column(table, block.table_unit.column, block.unit, missing, place)
+        else:
+            factors = conversion_factor(block.table_unit, block.unit, place)
+    censored = block.censored
+    return parse_numbers(
+        name,
+        cells,
+        missing=missing,
+        below=censored.below if censored else None,
+        above=censored.above if censored else None,
+        limits=block.limits,
+        factors=factors,
+    )
+
+
+def _unit_column(table: Table, column: str, unit: str, missing: set[str], place: str) -> list[float | None]:
+    known: dict[str, float | None] = {}
+    for text in set(table.column(column)):
+        known[text] = None if text in missing or not text.strip() else conversion_factor(text, unit, place)
+    return [known[text] for text in table.column(column)]
+
+
+def _kit_range(
+    name: str, block: LabInput, kit: Kit, schema: Schema, table: Table, missing: set[str], out: ParsedInputs, where: Where
+) -> tuple[Float, Float]:
+    n = len(table.rows)
+    low, high = np.full(n, np.nan), np.full(n, np.nan)
+    if kit.bands is not None:
+        low, high = _banded(name, kit, schema, out, n)
+    else:
+        for side, target in ((kit.low, low), (kit.high, high)):
+            if isinstance(side, str):
+                column = parse_numbers(f"{name} (kit, column {side})", table.column(side), missing=missing)
+                target[:] = column.values
+                out.problems += column.problems
+            elif side is not None:
+                target[:] = side
+    for i in np.flatnonzero(low >= high):
+        out.problems.append(CellProblem(int(i), name, f"kit range {low[i]:g} to {high[i]:g}: low is not below high"))
+    return low, high
+
+
+def _banded(name: str, kit: Kit, schema: Schema, out: ParsedInputs, n: int) -> tuple[Float, Float]:
+    low, high = np.full(n, np.nan), np.full(n, np.nan)
+    by = kit.by
+    sex = out.values.get(by.sex) if by is not None and by.sex else None
+    age = out.values.get(by.age) if by is not None and by.age else None
+    hits = np.zeros(n, dtype=int)
+    for band in kit.bands or ():
+        inside = np.ones(n, dtype=bool)
+        if band.sex is not None and sex is not None and by is not None and by.sex is not None:
+            levels = getattr(schema.inputs[by.sex], "levels", ())
+            if band.sex not in levels:
+                raise TableError(f"kit band of {name!r}: {band.sex!r} is not a level of {by.sex!r}", do=hint(band.sex, levels))
+            inside &= sex == levels.index(band.sex)
+        if band.age is not None and age is not None:
+            inside &= (age >= band.age[0]) & (age < band.age[1])
+        low[inside], high[inside] = band.low, band.high
+        hits += inside
+    for i in np.flatnonzero(hits > 1):
+        out.problems.append(CellProblem(int(i), name, "two kit bands apply to this row"))
+    return low, high

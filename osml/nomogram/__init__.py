@@ -1,0 +1,41 @@
+"""Nomograms: points that reproduce a model, proved, drawn and exported. Usable alone, from plain coefficients."""
+
+from osml.nomogram.algebra import Nomogram, TotalRange
+from osml.nomogram.build import build
+from osml.nomogram.coefficients import from_coefficients
+from osml.nomogram.draw import draw
+from osml.nomogram.equation import coefficient_rows, equation
+from osml.nomogram.interval import Interval
+from osml.nomogram.patient import WorkedExample, worked_example
+from osml.nomogram.ranges import AxisRange, axis_range, category_predictor, number_predictor
+from osml.nomogram.serialise import from_json, to_dict, to_json
+from osml.nomogram.spec import CoxOutcome, Histogram, LogisticOutcome, Outcome, Predictor, Unit
+from osml.nomogram.verify import synthetic_cases, verify_points
+
+__all__ = [
+    "AxisRange",
+    "CoxOutcome",
+    "Histogram",
+    "Interval",
+    "LogisticOutcome",
+    "Nomogram",
+    "Outcome",
+    "Predictor",
+    "TotalRange",
+    "Unit",
+    "WorkedExample",
+    "axis_range",
+    "build",
+    "category_predictor",
+    "coefficient_rows",
+    "draw",
+    "equation",
+    "from_coefficients",
+    "from_json",
+    "number_predictor",
+    "synthetic_cases",
+    "to_dict",
+    "to_json",
+    "verify_points",
+    "worked_example",
+]

@@ -1,0 +1,289 @@
+"""Compose the chart: header, points ruler, predictors, totals and outcomes, notes, steps, worked example, footer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from osml.errors import InvalidInputError
+from osml.nomogram import words
+from osml.nomogram.algebra import Nomogram
+from osml.nomogram.canvas import ASCENT, DESCENT, Group, Ink, Line, Mark, Page, Polygon, Text
+from osml.nomogram.fonts import MM_PER_PT, FontSet, Style
+from osml.nomogram.frame import Block, Frame
+from osml.nomogram.metadata import NOTICE
+from osml.nomogram.overlay import Placement, overlay
+from osml.nomogram.patient import WorkedExample
+from osml.nomogram.rows import predictor_rows
+from osml.nomogram.scales import full_total, outcome_rows, ruler, total_row
+from osml.nomogram.theme import PageStyle
+
+MIN_GAP, ROOMY_GAP, WIDE_GAP = 1.0, 1.8, 5.5
+FOOTER = 7.0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Pages of the chart, and whether the five steps found room on them."""
+
+    pages: tuple[Page, ...]
+    steps_inside: bool
+
+
+def make_chart(
+    nomogram: Nomogram, style: PageStyle, fonts: FontSet, example: WorkedExample | None = None, grow: bool = False
+) -> Chart:
+    """Lay the chart out.
+
+    Steps leave the page when it is full, then predictors continue on further pages, each with its own points ruler.
+    With `grow`, the one page becomes as tall as it must.
+    """
+    frame = _frame(nomogram, style, fonts, example)
+    rows, tail = predictor_rows(nomogram, frame), [total_row(nomogram, frame), *outcome_rows(nomogram, frame)]
+    head, y = header_marks(nomogram, style, fonts)
+    steps = _steps(style, fonts) if style.sheet else ((), 0.0)
+    under = _under(nomogram, style, fonts, example)
+    rule = ruler(frame)
+    need = y + _stack([rule, *rows, *tail], MIN_GAP) + under[1] + FOOTER + style.margin
+    if style.height is None or grow:
+        comfortable = need + (ROOMY_GAP - MIN_GAP) * (len(rows) + len(tail)) + steps[1]
+        height = max(comfortable, style.height or 0.0)
+        page = _page(nomogram, frame, replace(style, height=height), head, y, rule, rows, tail, [under, steps], example)
+        return Chart((page,), True)
+    room = style.height
+    if need + steps[1] <= room:
+        return Chart((_page(nomogram, frame, style, head, y, rule, rows, tail, [under, steps], example),), True)
+    if need <= room:
+        return Chart((_page(nomogram, frame, style, head, y, rule, rows, tail, [under], example),), False)
+    return Chart(tuple(_several(nomogram, frame, style, head, y, rule, rows, tail, under, example)), False)
+
+
+def _frame(nomogram: Nomogram, style: PageStyle, fonts: FontSet, example: WorkedExample | None) -> Frame:
+    left = style.margin + style.label_width
+    small = style.small * MM_PER_PT
+    right = style.width - style.margin
+    column = fonts.width("points", style.small, "bold") + 3.0 if example is not None else 0.0
+    return Frame(fonts, style, left + 1.0, left + 3.0 + 1.2 * small, right - column - 2.0 * small, right - column)
+
+
+def _several(
+    nomogram: Nomogram,
+    frame: Frame,
+    style: PageStyle,
+    head: tuple[Mark, ...],
+    top: float,
+    rule: Block,
+    rows: list[Block],
+    tail: list[Block],
+    under: tuple[tuple[Mark, ...], float],
+    example: WorkedExample | None,
+) -> list[Page]:
+    """Fill pages with predictors; totals and outcomes stand on the last one."""
+    assert style.height is not None
+    start = top
+    pages: list[list[Block]] = [[]]
+    for row in rows:
+        end = start + _stack([rule, *pages[-1], row], MIN_GAP) + FOOTER + style.margin
+        if end > style.height and pages[-1]:
+            pages.append([])
+        pages[-1].append(row)
+    end = start + _stack([rule, *pages[-1], *tail], MIN_GAP) + under[1] + FOOTER + style.margin
+    if end > style.height:
+        pages.append([])
+    if start + _stack([rule, *tail], MIN_GAP) + under[1] + FOOTER + style.margin > style.height:
+        raise InvalidInputError(
+            "the notes and the worked example leave no room for the axes on the page",
+            do="Shorten the definitions, warnings and notes, or draw the worked example as SVG.",
+        )
+    last = len(pages) - 1
+    return [
+        _page(
+            nomogram,
+            frame,
+            style,
+            head,
+            top,
+            rule,
+            part,
+            tail if i == last else [],
+            [under] if i == last else [],
+            example,
+        )
+        for i, part in enumerate(pages)
+    ]
+
+
+def _page(
+    nomogram: Nomogram,
+    frame: Frame,
+    style: PageStyle,
+    head: tuple[Mark, ...],
+    top: float,
+    rule: Block,
+    rows: list[Block],
+    tail: list[Block],
+    texts: Sequence[tuple[tuple[Mark, ...], float]],
+    example: WorkedExample | None,
+) -> Page:
+    assert style.height is not None
+    bottom = style.height - style.margin - FOOTER - sum(h for _, h in texts)
+    blocks = [rule, *rows, *tail]
+    free = bottom - top - sum(b.height for b in blocks)
+    gap = min(max(free / max(len(blocks), 1), MIN_GAP), WIDE_GAP if style.sheet else ROOMY_GAP)
+    y, placed = top, list[Placement]()
+    for block in blocks:
+        placed.append(Placement(block, y + block.top))
+        y += block.height + gap
+    last = placed[len(rows)]
+    grid = [
+        Line(frame.x(v), placed[0].y, frame.x(v), last.y + max(last.block.lines) + 0.3, 0.15, "grid", role="grid")
+        for v in range(0, 101, 10)
+    ]
+    marks: list[Mark] = [Group("grid", tuple(grid)), *head]
+    lines, over = overlay(nomogram, frame, placed, example, bool(tail)) if example is not None else ([], [])
+    if lines:
+        # Under the axes: the paper behind a label interrupts a line that would cross it.
+        marks.append(Group("patient-lines", tuple(lines)))
+    marks += [
+        Group(
+            "axis",
+            tuple(m.moved(p.y) for m in p.block.marks),
+            (("axis", p.block.name), ("kind", p.block.role)),
+        )
+        for p in placed
+    ]
+    if over:
+        marks.append(Group("patient", tuple(over)))
+    at = bottom
+    for text, height in texts:
+        marks += [m.moved(at) for m in text]
+        at += height
+    marks += footer_marks(nomogram, style, frame.fonts)
+    geometry = {
+        "x0": frame.x0,
+        "x1": frame.x1,
+        "full": full_total(nomogram),
+        "rows": [(p.block.role, p.block.name, [p.y + dy for dy in p.block.lines]) for p in placed],
+    }
+    return Page(style.width, style.height, tuple(marks), words.title(nomogram), words.description(nomogram), geometry)
+
+
+def _stack(blocks: Sequence[Block], gap: float) -> float:
+    return sum(b.height + gap for b in blocks)
+
+
+def paragraph(
+    style: PageStyle,
+    fonts: FontSet,
+    text: str,
+    y: float,
+    ink: Ink = "ink",
+    face: Style = "regular",
+    role: str = "",
+    left: float = 0.0,
+    width: float | None = None,
+) -> tuple[list[Mark], float]:
+    """Wrapped small text whose top is at `y`, and where it ends."""
+    marks: list[Mark] = []
+    limit = style.width - 2 * style.margin if width is None else width
+    em = style.small * MM_PER_PT
+    for line in fonts.wrap(text, style.small, limit, face):
+        marks.append(Text(style.margin + left, y + ASCENT * em, line, style.small, face, ink, "start", role))
+        y += style.line
+    return marks, y
+
+
+def header_marks(
+    nomogram: Nomogram, style: PageStyle, fonts: FontSet, *, banners: bool = True
+) -> tuple[tuple[Mark, ...], float]:
+    """Title, first line and banners; on a column figure the first line only."""
+    marks: list[Mark] = []
+    y = style.margin
+    if style.sheet:
+        em = style.title * MM_PER_PT
+        for line in fonts.wrap(words.title(nomogram), style.title, style.width - 2 * style.margin, "bold"):
+            marks.append(Text(style.margin, y + ASCENT * em, line, style.title, "bold", "ink", "start", "title"))
+            y += 1.2 * em
+        y += 0.6
+    drawn, y = paragraph(style, fonts, words.first_line(nomogram), y, "muted", role="first-line")
+    marks += drawn
+    for text in words.banners(nomogram) if banners else ():
+        drawn, after = paragraph(
+            style,
+            fonts,
+            text,
+            y + 0.8,
+            "warning",
+            "bold",
+            "banner",
+            left=2.5,
+            width=style.width - 2 * style.margin - 2.5,
+        )
+        marks.append(
+            Polygon(
+                (
+                    (style.margin, y + 0.8),
+                    (style.margin + 1.0, y + 0.8),
+                    (style.margin + 1.0, after),
+                    (style.margin, after),
+                ),
+                "warning",
+            )
+        )
+        marks += drawn
+        y = after
+    return tuple(marks), y + 2.0
+
+
+def _under(
+    nomogram: Nomogram, style: PageStyle, fonts: FontSet, example: WorkedExample | None
+) -> tuple[tuple[Mark, ...], float]:
+    """Worked example and notes under the chart, from 0 downwards."""
+    marks: list[Mark] = []
+    y = 1.6
+    if example is not None:
+        drawn, y = paragraph(
+            style, fonts, "Worked example. " + " ".join(example.sentences()), y, "patient", role="example"
+        )
+        marks += drawn
+        y += 0.8
+    drawn, y = paragraph(style, fonts, " ".join(words.notes(nomogram)), y, "muted", role="notes")
+    return (*marks, *drawn), y + 1.2
+
+
+def _steps(style: PageStyle, fonts: FontSet) -> tuple[tuple[Mark, ...], float]:
+    """How to read it, in five columns."""
+    marks: list[Mark] = []
+    em = style.small * MM_PER_PT
+    width = (style.width - 2 * style.margin) / len(words.STEPS)
+    lowest = 0.0
+    for i, step in enumerate(words.STEPS):
+        left = i * width
+        marks.append(
+            Text(style.margin + left, 0.8 + ASCENT * em, str(i + 1), style.small, "bold", "accent", "start", "step")
+        )
+        drawn, y = paragraph(style, fonts, step, 0.8, role="step", left=left + 3.6, width=width - 6.0)
+        marks += drawn
+        lowest = max(lowest, y)
+    return tuple(marks), lowest + 0.8
+
+
+def footer_marks(nomogram: Nomogram, style: PageStyle, fonts: FontSet) -> list[Mark]:
+    """Provenance on the left, the notice on the right, under a rule."""
+    assert style.height is not None
+    base = style.height - style.margin - DESCENT * style.small * MM_PER_PT
+    top = base - style.line - 0.6
+    right = style.width - style.margin
+    notice = Text(right, base, NOTICE, style.small, "bold", "ink", "end", "notice")
+    marks: list[Mark] = [Line(style.margin, top, right, top, 0.15, "muted"), notice]
+    room = right - style.margin - fonts.width(NOTICE, style.small, "bold") - 4.0
+    text = words.footer(nomogram)
+    if text:
+        lines = fonts.wrap(text, style.small, room)
+        if len(lines) > 1:
+            raise InvalidInputError(
+                f"the provenance does not fit on one line of the footer: {text!r}",
+                do="Shorten it: model id, first characters of the hash, seed, version.",
+            )
+        marks.append(Text(style.margin, base, lines[0], style.small, "regular", "muted", "start", "provenance"))
+    return marks

@@ -1,0 +1,87 @@
+"""A predictor together with the predictors that feed it, fitted so that no score is ever seen by its own training rows.
+
+At fit, an upstream score is out-of-fold: for every inner fold (grouped by original patient) the upstream predictor is
+fitted on the rest and scores that fold. At predict, the upstream predictor fitted on all training patients scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.cohort.cohort import Cohort
+from osml.cohort.splits import derive_seed, inner_folds
+from osml.predictors.contract import Design, Fitted, Prediction
+from osml.predictors.registry import fit_predictor, load_predictor
+from osml.schema.model import Schema
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A fitted predictor and the fitted predictors whose scores it takes."""
+
+    name: str
+    fitted: Fitted
+    upstream: tuple[Chain, ...] = ()
+
+    def predict(self, cohort: Cohort) -> Prediction:
+        """Predict units; their outcomes are removed first, so nothing can look at them."""
+        return self.fitted.predict(self.design(cohort.without_outcome()))
+
+    def design(self, cohort: Cohort) -> Design:
+        """The units with the scores of the upstream predictors."""
+        return Design(cohort, {link.name: link.predict(cohort).lp for link in self.upstream})
+
+    def save(self, folder: Path) -> None:
+        """Each predictor in its own folder: this one here, those that feed it under `upstream/<name>`."""
+        self.fitted.save(folder)
+        for link in self.upstream:
+            link.save(folder / "upstream" / link.name)
+
+
+def upstream_of(schema: Schema, name: str) -> list[str]:
+    """Predictors named among the inputs of a predictor."""
+    return [item for item in schema.predictors[name].inputs if item in schema.predictors]
+
+
+def training_design(schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int]) -> tuple[Design, tuple[Chain, ...]]:
+    """Design with out-of-fold upstream scores, and the upstream chains fitted on all of `cohort`."""
+    scores: dict[str, NDArray[np.float64]] = {}
+    links = []
+    for source in upstream_of(schema, name):
+        scores[source] = out_of_fold(schema, source, cohort, seed)
+        links.append(fit_chain(schema, source, cohort, seed))
+    return Design(cohort, scores), tuple(links)
+
+
+def out_of_fold(schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Linear predictor of every unit by a chain that was fitted without its patient, float array (n,)."""
+    inner = schema.validation.inner
+    folds = inner_folds(cohort, 5 if inner == "none" else inner.folds, derive_seed(*seed, f"inner:{name}"))
+    score = np.full(len(cohort), np.nan)
+    patients = np.array(cohort.patients, dtype=object)
+    for fold in folds:
+        chain = fit_chain(schema, name, cohort.of(fold.train), seed)
+        held_out = np.isin(patients, np.array(fold.test, dtype=object))
+        score[held_out] = chain.predict(cohort.of(fold.test)).lp
+    return score
+
+
+def fit_chain(schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int], *, final: bool = False) -> Chain:
+    """Fit a predictor and what feeds it on training patients.
+
+    seed : (master, repeat, fold); the predictor's name is added, so other predictors' draws do not change
+    final : the fit on all patients that is deployed; also learns what intervals need
+    """
+    design, links = training_design(schema, name, cohort, seed)
+    fitted = fit_predictor(schema, name, design, derive_seed(*seed, name), final=final)
+    return Chain(name, fitted, links)
+
+
+def load_chain(schema: Schema, name: str, folder: Path) -> Chain:
+    """Inverse of `Chain.save`."""
+    links = tuple(load_chain(schema, source, folder / "upstream" / source) for source in upstream_of(schema, name))
+    return Chain(name, load_predictor(schema, name, folder), links)

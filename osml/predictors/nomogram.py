@@ -1,0 +1,306 @@
+"""Predictor `nomogram`: logistic or Cox regression through one pipeline, shrunken, with its interval where one exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.cohort.cohort import BinaryOutcome, Outcome, SurvivalOutcome
+from osml.cohort.splits import inner_folds
+from osml.errors import NotEstimableError, RunError
+from osml.files import read_json, write_json
+from osml.nomogram.interval import MIN_REFITS, Interval
+from osml.nomogram.ranges import axis_range
+from osml.nomogram.spec import CoxOutcome, LogisticOutcome
+from osml.nomogram.spec import Outcome as OutcomeAxes
+from osml.predictors.contract import NO_INTERVAL, Design, Flag, Prediction
+from osml.predictors.learn import Learnt, complete, cox_baseline, learn, shrunken
+from osml.predictors.recipe import GlmRecipe, recipe_from_dict
+from osml.predictors.refits import (
+    IntervalRefits,
+    Refits,
+    Slope,
+    calibration_slopes,
+    draw_weights,
+    interval_refits,
+    optimism_slope,
+    refit,
+)
+from osml.stats.impute import Imputer
+from osml.stats.terms import LinearModel, term_from_dict, term_to_dict
+
+Float = NDArray[np.float64]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FittedNomogram:
+    """A fitted GLM predictor.
+
+    model : deployed, shrinkage included
+    unshrunken : as the pipeline estimated it
+    survival : Cox: baseline survival at each horizon for lp = 0
+    slope : the shrinkage applied, and where it comes from
+    ranges : input → axis ends of training values; outside them a prediction is flagged "extrapolated"
+    share : share of events among the training units
+    """
+
+    recipe: GlmRecipe
+    model: LinearModel
+    unshrunken: LinearModel
+    imputer: Imputer | None
+    event: str
+    horizons: tuple[float, ...]
+    time_unit: str
+    survival: tuple[float, ...]
+    slope: Slope
+    selected: Mapping[str, float | None]
+    ranges: Mapping[str, tuple[float, float]]
+    share: float
+    refits: IntervalRefits | None = None
+
+    @property
+    def axes(self) -> OutcomeAxes:
+        """The outcome as a nomogram sees it."""
+        if self.horizons:
+            return CoxOutcome(self.event, self.horizons, self.survival, self.time_unit)
+        return LogisticOutcome(self.event)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Wald for prespecified, unpenalised, complete-data logistic models; instability from refits; else None."""
+        if self.model.covariance is not None and not self.horizons:
+            return Interval("wald")
+        if self.refits is not None and len(self.refits.parameters) >= MIN_REFITS:
+            held = ["shrinkage factor"] if self.slope.value != 1.0 else []
+            held += ["spline knots"] if any(i.transform == "rcs" for i in self.recipe.inputs) else []
+            held += ["imputation"] if self.imputer is not None else []
+            return Interval(
+                "instability",
+                refits=self.refits.parameters,
+                refit_survival=self.refits.survival,
+                held_fixed=" and ".join(held),
+            )
+        return None
+
+    def predict(self, design: Design) -> Prediction:
+        """Risk of the event (per horizon); rows are independent of each other."""
+        values, imputed = complete(self.imputer, self.recipe.values(design))
+        cohort = design.cohort
+        lp = self.model.lp(values) if self.model.terms else np.full(len(cohort), self.model.intercept)
+        p = self.axes.probability(lp)
+        low = high = None
+        words = NO_INTERVAL
+        interval = self.interval
+        if interval is not None and self.model.terms:
+            low, high = interval.bounds(self.model, self.axes, values)
+            words = interval.words
+        columns = tuple(f"{h:g} {self.time_unit}" for h in self.horizons) or (self.event,)
+        flags = [
+            Flag(cohort.units[i], name, "imputed", float(values[name][i]))
+            for name, mask in imputed.items()
+            for i in np.flatnonzero(mask)
+        ]
+        for name, (a, b) in self.ranges.items():
+            outside = ((values[name] < a) | (values[name] > b)) & ~imputed[name]
+            flags += [
+                Flag(cohort.units[i], name, "extrapolated", float(values[name][i])) for i in np.flatnonzero(outside)
+            ]
+        return Prediction(cohort.units, cohort.patients, columns, p, lp, low, high, words, tuple(flags))
+
+    def save(self, folder: Path) -> None:
+        """model.json: everything that `load` needs; equal models give equal bytes."""
+        write_json(folder / "model.json", self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form at full precision."""
+        refits = self.refits
+        return {
+            "format": FORMAT,
+            "recipe": self.recipe.to_dict(),
+            "model": _model_dict(self.model),
+            "unshrunken": _model_dict(self.unshrunken),
+            "imputer": None if self.imputer is None else self.imputer.to_dict(),
+            "event": self.event,
+            "horizons": list(self.horizons),
+            "time_unit": self.time_unit,
+            "survival": list(self.survival),
+            "slope": self.slope.__dict__,
+            "selected": dict(self.selected),
+            "ranges": {name: list(ends) for name, ends in self.ranges.items()},
+            "share": self.share,
+            "refits": None
+            if refits is None
+            else {
+                "parameters": refits.parameters.tolist(),
+                "survival": None if refits.survival is None else refits.survival.tolist(),
+            },
+        }
+
+
+def load_nomogram(folder: Path) -> FittedNomogram:
+    """Inverse of `FittedNomogram.save`; a newer format is refused."""
+    data = read_json(folder / "model.json")
+    if data.get("format") != FORMAT:
+        raise RunError(f"{folder / 'model.json'} has format {data.get('format')!r}; this osml reads {FORMAT}")
+    refits = data["refits"]
+    return FittedNomogram(
+        recipe=recipe_from_dict(data["recipe"]),
+        model=_model(data["model"]),
+        unshrunken=_model(data["unshrunken"]),
+        imputer=None if data["imputer"] is None else Imputer.from_dict(data["imputer"]),
+        event=data["event"],
+        horizons=tuple(data["horizons"]),
+        time_unit=data["time_unit"],
+        survival=tuple(data["survival"]),
+        slope=Slope(**data["slope"]),
+        selected=data["selected"],
+        ranges={name: (ends[0], ends[1]) for name, ends in data["ranges"].items()},
+        share=data["share"],
+        refits=None
+        if refits is None
+        else IntervalRefits(
+            np.array(refits["parameters"]), None if refits["survival"] is None else np.array(refits["survival"])
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Development:
+    """A fit with what judging it needs: its design, the bootstrap refits, the unshrunken linear predictor (n,)."""
+
+    fitted: FittedNomogram
+    design: Design
+    refits: Refits
+    lp: Float
+
+
+def fit_nomogram(recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, final: bool = False) -> FittedNomogram:
+    """Fit on training patients. With `final`, also refits for instability intervals."""
+    return develop(recipe, design, seed, final=final).fitted
+
+
+def develop(recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, final: bool = False) -> Development:
+    """Fit, bootstrap the whole pipeline for the slope, shrink."""
+    cohort, outcome = design.cohort, design.cohort.outcome
+    if outcome is None:
+        raise NotEstimableError("a predictor cannot be fitted to patients without outcomes")
+    boot_seed, fold_seed = seed.spawn(2)
+    values = recipe.values(design)
+    ones = np.ones(len(cohort))
+    folds = fold_numbers(design, recipe.inner_folds, fold_seed)
+    learnt = learn(recipe, values, outcome, ones, folds)
+    filled, _ = complete(learnt.imputer, values)
+    lp = learnt.model.lp(filled) if learnt.model.terms else np.full(len(cohort), learnt.model.intercept)
+    weights = draw_weights(cohort.patients, recipe.bootstraps, np.random.default_rng(boot_seed))
+    refits = Refits(np.empty((0, len(cohort))), weights[:0], np.zeros(0, dtype=bool), {})
+    slope = Slope(1.0, "none", 0, 0)
+    scored = any(i.kind == "score" for i in recipe.inputs)
+    if recipe.shrink == "uniform" or final:
+        refits = refit(recipe, values, outcome, weights, folds)
+    if recipe.shrink == "uniform":
+        slope = _nested_slope(recipe, values, outcome, folds) if scored else optimism_slope(refits, lp, outcome)
+    model = learnt.model if slope.source == "none" else shrunken(learnt.model, slope.value, filled, outcome, ones)
+    survival: tuple[float, ...] = ()
+    if isinstance(outcome, SurvivalOutcome):
+        survival = tuple(float(s) for s in cox_baseline(model, filled, outcome, ones))
+    fitted = FittedNomogram(
+        recipe=recipe,
+        model=model,
+        unshrunken=learnt.model,
+        imputer=learnt.imputer,
+        event=outcome.positive if isinstance(outcome, BinaryOutcome) else "event",
+        horizons=outcome.horizons if isinstance(outcome, SurvivalOutcome) else (),
+        time_unit=outcome.unit if isinstance(outcome, SurvivalOutcome) else "",
+        survival=survival,
+        slope=slope,
+        selected=learnt.selected,
+        ranges=_ranges(recipe, values),
+        share=float(outcome.event.mean()),
+        refits=_interval_refits(recipe, learnt, values, outcome, weights, slope) if final else None,
+    )
+    return Development(fitted, design, refits, lp)
+
+
+def _interval_refits(
+    recipe: GlmRecipe, learnt: Learnt, values: Mapping[str, Float], outcome: Outcome, weights: Float, slope: Slope
+) -> IntervalRefits | None:
+    """Only where a refit has the deployed model's columns: no selection, no penalty, and something left to draw."""
+    scored = any(i.kind == "score" for i in recipe.inputs)
+    if recipe.select != "none" or recipe.estimator != "ml" or recipe.shrink == "ridge" or scored or slope.value == 0.0:
+        return None
+    if learnt.model.covariance is not None and recipe.shrink == "none" and isinstance(outcome, BinaryOutcome):
+        return None
+    return interval_refits(learnt, values, outcome, weights, slope.value)
+
+
+def _nested_slope(
+    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, folds: NDArray[np.intp]
+) -> Slope:
+    """Slope on inner out-of-fold linear predictors, for models fed by scores: a bootstrap would reuse those scores."""
+    lp = np.full(len(folds), np.nan)
+    for k in np.unique(folds):
+        learnt = learn(recipe, values, outcome, (folds != k).astype(float), folds)
+        filled, _ = complete(learnt.imputer, values)
+        here = folds == k
+        lp[here] = learnt.model.lp(filled)[here] if learnt.model.terms else learnt.model.intercept
+    value = float(calibration_slopes(lp[None], outcome, np.ones((1, len(lp))))[0])
+    if np.isnan(value):
+        return Slope(0.0, "out-of-fold scores are constant", 0, 0)
+    return Slope(min(max(value, 0.0), 1.0), "nested cross-validation", len(np.unique(folds)), 0)
+
+
+def fold_numbers(design: Design, folds: int, seed: np.random.SeedSequence) -> NDArray[np.intp]:
+    """Inner fold of each unit; copies and rows of one patient share theirs."""
+    number: dict[str, int] = {}
+    for k, fold in enumerate(inner_folds(design.cohort, folds, seed)):
+        number |= dict.fromkeys(fold.test, k)
+    return np.array([number[p] for p in design.cohort.patients], dtype=np.intp)
+
+
+def _ranges(recipe: GlmRecipe, values: Mapping[str, Float]) -> dict[str, tuple[float, float]]:
+    out: dict[str, tuple[float, float]] = {}
+    for item in recipe.inputs:
+        if item.kind == "category":
+            continue
+        try:
+            ends = axis_range(_measured(values[item.name]), log=item.transform == "log")
+        except NotEstimableError:
+            continue  # too few distinct patients for an axis: nothing to compare a new value with
+        out[item.name] = (ends.low, ends.high)
+    return out
+
+
+def _measured(x: Float) -> Float:
+    return x[~np.isnan(x)]
+
+
+def with_prevalence(fitted: FittedNomogram, prevalence: float) -> FittedNomogram:
+    """Intercept moved from the sample's share of events to a population's (King & Zeng prior correction)."""
+    from osml.stats.sampling import correct_intercept
+
+    def move(model: LinearModel) -> LinearModel:
+        return replace(model, intercept=correct_intercept(model.intercept, fitted.share, prevalence))
+
+    return replace(fitted, model=move(fitted.model), unshrunken=move(fitted.unshrunken), refits=None)
+
+
+def _model_dict(model: LinearModel) -> dict[str, Any]:
+    return {
+        "terms": [term_to_dict(t) for t in model.terms],
+        "intercept": float(model.intercept),
+        "coef": [float(c) for c in model.coef],
+        "covariance": None if model.covariance is None else np.asarray(model.covariance).tolist(),
+    }
+
+
+def _model(data: Mapping[str, Any]) -> LinearModel:
+    covariance = None if data["covariance"] is None else np.array(data["covariance"])
+    return LinearModel(
+        tuple(term_from_dict(t) for t in data["terms"]), np.array(data["coef"], dtype=float), data["intercept"], covariance
+    )

@@ -1,0 +1,1 @@
+"""The YAML schema: strict, typed, every key described, every problem reported with file:line, all at once."""

@@ -1,0 +1,204 @@
+"""Names that must lead somewhere: inputs of predictors, times, terms, codes. Works on the raw data, so that these
+problems are reported together with the type errors of the same file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from osml.codes import BY_CODE
+from osml.schema.document import Key, Problem
+from osml.schema.suggest import hint
+
+UNANSWERED = "?"
+
+
+def cross_check(data: Mapping[str, Any]) -> list[Problem]:
+    """All problems that concern more than one key of the document."""
+    return [*_unanswered(data, ()), *_times(data), *_namespace(data), *_predictors(data), *_rest(data)]
+
+
+def _block(data: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    here: Any = data
+    for part in path:
+        here = here.get(part) if isinstance(here, dict) else None
+    return here if isinstance(here, dict) else {}
+
+
+def _unanswered(value: Any, path: tuple[Key, ...]) -> Iterator[Problem]:
+    if value == UNANSWERED:
+        yield Problem(path, "still to be answered ('?')", "Only somebody who knows the study can; osml does not guess.")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unanswered(item, (*path, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _unanswered(item, (*path, i))
+
+
+def _times(data: Mapping[str, Any]) -> Iterator[Problem]:
+    times = data.get("times")
+    if not isinstance(times, list) or not all(isinstance(t, str) for t in times):
+        return
+    if len(set(times)) != len(times):
+        yield Problem(("times",), "the same time stands twice")
+    moment = data.get("time_of_prediction")
+    if isinstance(moment, str) and moment not in (*times, UNANSWERED):
+        yield Problem(("time_of_prediction",), f"{moment!r} is not one of `times`", hint(moment, times))
+    for name, block in _block(data, "inputs").items():
+        available = block.get("available") if isinstance(block, dict) else None
+        if isinstance(available, str) and available not in (*times, UNANSWERED):
+            yield Problem(("inputs", name, "available"), f"{available!r} is not one of `times`", hint(available, times))
+
+
+def _namespace(data: Mapping[str, Any]) -> Iterator[Problem]:
+    inputs, predictors = _block(data, "inputs"), _block(data, "predictors")
+    if "inputs" in data and not inputs and isinstance(data["inputs"], dict):
+        yield Problem(("inputs",), "no input is given")
+    if "predictors" in data and not predictors and isinstance(data["predictors"], dict):
+        yield Problem(("predictors",), "no predictor is given")
+    for name in predictors:
+        if name in inputs:
+            yield Problem(("predictors", name), f"{name!r} is also an input", "Inputs and predictors share their names.")
+    for name, block in inputs.items():
+        if not isinstance(block, dict):
+            continue
+        levels = block.get("levels")
+        if isinstance(levels, list):
+            texts = [str(getattr(level, "text", level)) for level in levels]
+            for level in sorted({t for t in texts if texts.count(t) > 1}):
+                yield Problem(("inputs", name, "levels"), f"level {level!r} stands twice")
+            yield from _groups(name, block, texts)
+        yield from _ranges(("inputs", name), block)
+        yield from _kit(name, block, inputs)
+
+
+def _groups(name: str, block: Mapping[str, Any], levels: list[str]) -> Iterator[Problem]:
+    groups = block.get("groups")
+    if not isinstance(groups, dict):
+        return
+    home: dict[str, str] = {}
+    for level, cells in groups.items():
+        if level not in levels:
+            yield Problem(("inputs", name, "groups", level), f"{level!r} is not one of `levels`", hint(level, levels))
+        for cell in cells if isinstance(cells, list) else ():
+            text = str(getattr(cell, "text", cell))
+            if text in home:
+                message = f"cell {text!r} is in {home[text]!r} and in {level!r}"
+                yield Problem(("inputs", name, "groups", level), message)
+            home[text] = level
+
+
+def _ranges(path: tuple[Key, ...], block: Mapping[str, Any]) -> Iterator[Problem]:
+    limits = block.get("limits")
+    if isinstance(limits, list) and len(limits) == 2 and all(isinstance(x, (int, float)) for x in limits):
+        if not limits[0] < limits[1]:
+            yield Problem((*path, "limits"), f"the lower limit {limits[0]} is not below the upper limit {limits[1]}")
+
+
+def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Problem]:
+    kit = block.get("kit")
+    if not isinstance(kit, dict):
+        return
+    path = ("inputs", name, "kit")
+    constant, banded = "low" in kit or "high" in kit, "bands" in kit
+    if constant == banded or (constant and not ("low" in kit and "high" in kit)):
+        yield Problem(path, "give either `low` and `high`, or `bands`")
+    if all(isinstance(kit.get(k), (int, float)) for k in ("low", "high")) and not kit["low"] < kit["high"]:
+        yield Problem(path, f"low {kit['low']} is not below high {kit['high']}")
+    by = kit.get("by") if isinstance(kit.get("by"), dict) else {}
+    for what, kinds in (("sex", ("binary", "category")), ("age", ("number",))):
+        target = by.get(what)
+        if isinstance(target, str):
+            if target not in inputs:
+                yield Problem((*path, "by", what), f"there is no input {target!r}", hint(target, inputs))
+            elif isinstance(inputs[target], dict) and inputs[target].get("kind") not in kinds:
+                yield Problem((*path, "by", what), f"input {target!r} is not of kind {' or '.join(kinds)}")
+    for i, band in enumerate(kit["bands"] if isinstance(kit.get("bands"), list) else ()):
+        for what in ("sex", "age"):
+            if isinstance(band, dict) and what in band and what not in by:
+                yield Problem((*path, "bands", i), f"the band looks at {what}, but `by.{what}` names no input")
+
+
+def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
+    inputs, predictors = _block(data, "inputs"), _block(data, "predictors")
+    names = [*inputs, *predictors]
+    graph: dict[str, list[str]] = {}
+    for name, block in predictors.items():
+        if not isinstance(block, dict):
+            continue
+        path: tuple[Key, ...] = ("predictors", name)
+        used = [item for item in block.get("inputs") or () if isinstance(item, str)]
+        graph[name] = [item for item in used if item in predictors]
+        for i, item in enumerate(block.get("inputs") or ()):
+            if isinstance(item, str) and item not in names:
+                yield Problem((*path, "inputs", i), f"there is no input or predictor {item!r}", hint(item, names))
+            elif used.count(item) > 1 and used.index(item) != i:
+                yield Problem((*path, "inputs", i), f"{item!r} stands twice")
+        for key, kinds in (("terms", ("number", "lab")), ("encode", ("lab",))):
+            for item in block.get(key) if isinstance(block.get(key), dict) else ():
+                if item not in used:
+                    yield Problem((*path, key, item), f"{item!r} is not among this predictor's inputs", hint(item, used))
+                elif item in inputs and isinstance(inputs[item], dict) and inputs[item].get("kind") not in kinds:
+                    kind = inputs[item].get("kind")
+                    yield Problem((*path, key, item), f"`{key}` is for {' and '.join(kinds)}; {item!r} is a {kind}")
+        yield from _encodings(path, block, inputs)
+    for name in graph:
+        cycle = _cycle(graph, name)
+        if cycle:
+            yield Problem(("predictors", name, "inputs"), f"predictors feed each other in a circle: {' → '.join(cycle)}")
+
+
+def _encodings(path: tuple[Key, ...], block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Problem]:
+    for item, how in _block(block, "encode").items():
+        lab = inputs.get(item)
+        if how in ("kit", "uln") and isinstance(lab, dict) and lab.get("kind") == "lab" and "kit" not in lab:
+            yield Problem((*path, "encode", item), f"{how!r} needs the kit range of {item!r}", "Add `kit: {low:, high:}`.")
+        if how == "kit" and _block(block, "terms").get(item) == "log":
+            yield Problem((*path, "encode", item), "(y-L)/(H-L) can be negative, so it cannot enter as a logarithm")
+
+
+def _cycle(graph: Mapping[str, list[str]], start: str) -> list[str]:
+    stack = [(start, [start])]
+    seen: set[str] = set()
+    while stack:
+        name, route = stack.pop()
+        for upstream in graph.get(name, ()):
+            if upstream == start:
+                return [*route, start]
+            if upstream not in seen:
+                seen.add(upstream)
+                stack.append((upstream, [*route, upstream]))
+    return []
+
+
+def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
+    predictors = list(_block(data, "predictors"))
+    listed = [
+        (("validation", "optimism", "predictors"), _block(data, "validation", "optimism").get("predictors")),
+        (("report", "compare"), _block(data, "report").get("compare")),
+    ]
+    for path, names in listed:
+        for i, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in predictors:
+                yield Problem((*path, i), f"there is no predictor {name!r}", hint(name, predictors))
+    for code in _block(data, "checks", "accept"):
+        if code not in BY_CODE:
+            yield Problem(("checks", "accept", code), f"there is no check {code!r}", hint(code, BY_CODE))
+    target = _block(data, "target")
+    if target.get("kind") == "survival":
+        horizons = target.get("horizons")
+        if isinstance(horizons, list) and all(isinstance(h, (int, float)) for h in horizons):
+            if any(h <= 0 for h in horizons) or sorted(set(horizons)) != list(horizons):
+                yield Problem(("target", "horizons"), "horizons must be above 0 and increasing")
+    decision = _block(data, "decision")
+    thresholds = decision.get("thresholds")
+    if isinstance(thresholds, list) and len(thresholds) == 2 and all(isinstance(t, (int, float)) for t in thresholds):
+        if not 0 < thresholds[0] < thresholds[1] < 1:
+            yield Problem(("decision", "thresholds"), "must be two risks with 0 < low < high < 1")
+    act_on = decision.get("act_on")
+    if act_on is not None and target:
+        event = "event" if target.get("kind") == "survival" else target.get("positive")
+        if str(getattr(act_on, "text", act_on)) != str(getattr(event, "text", event)):
+            message = f"{act_on!r} is not the event, {event!r}"
+            yield Problem(("decision", "act_on"), message, "Risks and thresholds are those of the event.")

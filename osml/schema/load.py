@@ -1,0 +1,241 @@
+"""Read a schema: YAML → typed `Schema`, or one error that lists every problem with file:line and what was meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from osml.errors import SchemaError
+from osml.schema.crosscheck import cross_check
+from osml.schema.document import Document, Key, Problem, read_document
+from osml.schema.model import Schema
+from osml.schema.suggest import closest, hint
+
+
+@dataclass(frozen=True)
+class LoadedSchema:
+    """A valid schema, where it came from, and the line of each of its keys."""
+
+    schema: Schema
+    document: Document
+    path: Path
+
+    def where(self, *path: Key) -> str:
+        """`file:line` of a key, for later stages' errors."""
+        return self.document.where(path)
+
+    @property
+    def table_path(self) -> Path:
+        """The cohort's table, relative to the YAML."""
+        return (self.path.parent / self.schema.cohort.table).resolve()
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, defaults included: what is stored with a run and hashed."""
+        return self.schema.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """SHA-256 of the resolved schema; the spelling of the path to the table does not matter to it."""
+        data = self.resolved()
+        data["cohort"]["table"] = Path(data["cohort"]["table"]).name
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def load_schema(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSchema:
+    """Read and check a schema file.
+
+    Parameters
+    ----------
+    path : path of the YAML file
+    overrides : `a.b=value` texts (the CLI's --set), the value read as YAML
+
+    Raises
+    ------
+    SchemaError
+        Lists all problems: duplicate and unknown keys, wrong types, names that lead nowhere.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise SchemaError(f"no schema at {path}", do="`osml init table.csv` writes one.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise SchemaError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"{path}: not UTF-8 at byte {error.start}", do="Save the file as UTF-8.") from None
+    document = read_document(text, path.name)
+    for override in overrides:
+        _apply(document, override)
+    problems = list(document.problems)
+    schema: Schema | None = None
+    try:
+        schema = Schema.model_validate(document.data)
+    except ValidationError as error:
+        problems += _without_echoes(list(_translate(error, document.data)))
+    # A block that is mistyped is already reported; names inside it would only repeat that.
+    failed = {problem.path for problem in problems}
+    problems += [p for p in cross_check(document.data) if p.path not in failed]
+    if problems or schema is None:
+        raise document.fail(problems)
+    return LoadedSchema(schema, document, path.resolve())
+
+
+def _apply(document: Document, override: str) -> None:
+    """Write one `a.b=value` into the document; the path must exist or end in a new key of an existing block."""
+    name, sign, text = override.partition("=")
+    keys = [part.strip() for part in name.split(".")]
+    if not sign or not all(keys):
+        raise SchemaError(f"--set {override!r} is not of the form a.b=value")
+    value = read_document(f"value: {text}", f"--set {name}").data["value"]
+    block = document.data
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(block, list) and key.isdigit() and int(key) < len(block):
+            block = block[int(key)]
+        elif isinstance(block, dict) and isinstance(block.get(key), (dict, list)):
+            block = block[key]
+        elif isinstance(block, dict) and key in Schema.model_fields and depth == 0:
+            block = block.setdefault(key, {})
+        else:
+            known = block if isinstance(block, dict) else ()
+            where = ".".join(keys[: depth + 1])
+            raise SchemaError(f"--set {override!r}: there is no block {where!r}", do=hint(key, known) if known else "")
+    last: Key = keys[-1]
+    if isinstance(block, list):
+        if not str(last).isdigit() or int(last) >= len(block):
+            raise SchemaError(f"--set {override!r}: the list at {'.'.join(keys[:-1])!r} has no item {last!r}")
+        last = int(last)
+    block[last] = value
+    document.origin[tuple(int(k) if k.isdigit() else k for k in keys)] = f"--set {name}"
+
+
+def _translate(error: ValidationError, data: Any) -> Iterable[Problem]:
+    """pydantic's findings in the words of a person who reads YAML."""
+    for item in error.errors():
+        path = _yaml_path(item["loc"], data)
+        kind, context = item["type"], item.get("ctx", {})
+        last = str(path[-1]) if path else ""
+        if kind == "extra_forbidden":
+            allowed = _allowed_keys(item["loc"][:-1])
+            yield Problem(path, f"unknown key {last!r}; unknown keys are never ignored", hint(last, allowed))
+        elif kind == "missing" and isinstance(item["loc"][-1], int):
+            yield Problem(path, f"item {item['loc'][-1] + 1} of the list is missing")
+        elif kind == "missing":
+            yield Problem(path[:-1] or path, f"key {last!r} is missing", _describe(item["loc"]))
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",") if tag.strip(" '")]
+            tags = tags or _tags(item["loc"])
+            if kind == "union_tag_invalid":
+                tag = str(context.get("tag"))
+                yield Problem((*path, "kind"), f"unknown kind {tag!r}", hint(tag, tags))
+            else:
+                yield Problem(path, "key 'kind' is missing", f"One of: {', '.join(tags)}." if tags else "")
+        elif kind == "literal_error":
+            expected = [e.strip(" '") for e in str(context["expected"]).replace(" or ", ", ").split(",")]
+            yield Problem(path, f"{item['input']!r} is not allowed here", hint(str(item["input"]), expected))
+        elif kind == "value_error":
+            yield Problem(path, str(context.get("error", item["msg"])))
+        elif kind in ("dict_type", "model_type", "model_attributes_type"):
+            yield Problem(path, _NO_BLOCK)
+        elif kind in ("list_type", "tuple_type"):
+            yield Problem(path, "must be a list, [a, b]")
+        else:
+            yield Problem(path, _lower(item["msg"]))
+
+
+_NO_BLOCK = "must be a block of `key: value` pairs"
+
+
+def _without_echoes(problems: list[Problem]) -> list[Problem]:
+    """A value that fits no branch of a union is reported by every branch: keep the branch that was meant."""
+    kept = []
+    for problem in problems:
+        deeper = any(o.path[: len(problem.path)] == problem.path and len(o.path) > len(problem.path) for o in problems)
+        others = any(o.path == problem.path and o.message != _NO_BLOCK for o in problems)
+        if (deeper and problem.message.endswith("is not allowed here")) or (problem.message == _NO_BLOCK and others):
+            continue
+        kept.append(problem)
+    return kept
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _yaml_path(loc: tuple[Key, ...], data: Any) -> tuple[Key, ...]:
+    """Drop the parts of pydantic's path that name a union's branch, not a key."""
+    path: list[Key] = []
+    here = data
+    for position, part in enumerate(loc):
+        final = position == len(loc) - 1
+        if isinstance(here, dict) and part in here:
+            path.append(part)
+            here = here[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            path.append(part)
+            here = here[part]
+        elif final and isinstance(part, str) and isinstance(here, dict) and not _is_branch(part):
+            path.append(part)
+    return tuple(path)
+
+
+def _is_branch(part: str) -> bool:
+    return "[" in part or part in ("Rcs", "Inner", "ColumnUnit", "function-before", "str", "float")
+
+
+def _definition(loc: Sequence[Key]) -> Mapping[str, Any]:
+    """JSON Schema of the block at pydantic's path, following references and union branches."""
+    root = Schema.model_json_schema()
+    here: Mapping[str, Any] = root
+    for part in loc:
+        options = _branches(root, here)
+        found: Mapping[str, Any] | None = None
+        for option in options:
+            properties = option.get("properties", {})
+            if part in properties:
+                found = properties[part]
+            elif properties.get("kind", {}).get("const") == part or option.get("title") == part:
+                found = option
+            elif isinstance(part, int) and ("items" in option or "prefixItems" in option):
+                found = option.get("items") or option["prefixItems"][0]
+            elif isinstance(option.get("additionalProperties"), dict):
+                found = option["additionalProperties"]
+            if found is not None:
+                break
+        if found is None:
+            return {}
+        here = found
+    options = _branches(root, here)
+    return next((option for option in options if "properties" in option), here)
+
+
+def _branches(root: Mapping[str, Any], node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if "$ref" in node:
+        return _branches(root, root["$defs"][str(node["$ref"]).rsplit("/", 1)[-1]])
+    out: list[Mapping[str, Any]] = []
+    for word in ("anyOf", "oneOf"):
+        for option in node.get(word, ()):
+            out += _branches(root, option)
+    return out or [node]
+
+
+def _allowed_keys(loc: Sequence[Key]) -> list[str]:
+    return list(_definition(loc).get("properties", {}))
+
+
+def _describe(loc: Sequence[Key]) -> str:
+    text = str(_definition(loc[:-1]).get("properties", {}).get(loc[-1], {}).get("description", ""))
+    return f"{loc[-1]}: {text}." if text else ""
+
+
+def _tags(loc: Sequence[Key]) -> list[str]:
+    root = Schema.model_json_schema()
+    found = _branches(root, _definition(loc)) if loc else [root]
+    return [str(o["properties"]["kind"]["const"]) for o in found if "const" in o.get("properties", {}).get("kind", {})]
+
+
+__all__ = ["LoadedSchema", "closest", "load_schema"]

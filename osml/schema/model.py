@@ -1,0 +1,302 @@
+"""The schema, version 1: one class a block, one description a key. `osml schema --json` prints it as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from osml.schema.fields import Block, FilePath, Level, Number, Text, Whole
+
+Sampling = Literal["cohort", "case_control", "enriched"]
+
+
+class Prevalence(Block):
+    """Share of the positive class where the model will be used, for studies that did not sample a cohort."""
+
+    value: Annotated[Number, Field(gt=0, lt=1, description="share of positives in the target population")]
+    source: Annotated[Text, Field(description="where the share comes from; printed beside every probability")]
+
+
+class Study(Block):
+    """What the study is; printed on every output."""
+
+    title: Text | None = Field(None, description="title of the report")
+    endpoint: Text | None = Field(None, description="the outcome in words, as a clinician would say it")
+    population: Text | None = Field(None, description="who the patients are")
+    centre: Text | None = Field(None, description="where they were treated")
+    period: Text | None = Field(None, description="when they were treated")
+    sampling: Sampling = Field(
+        description="cohort: every eligible patient; case_control or enriched: probabilities are withheld until "
+        "`prevalence` is given"
+    )
+    prevalence: Prevalence | None = Field(None, description="needed for probabilities unless sampling is cohort")
+    synthetic: Text | None = Field(None, description="says that the data are simulated; printed in every output")
+
+
+class CohortBlock(Block):
+    """The table and how its rows become patients."""
+
+    table: FilePath = Field(description="CSV, TSV, Parquet or XLSX")
+    patient: Text = Field(description="column that names the patient; read as text, leading zeros kept")
+    row: Text | None = Field(None, description="column that names the row when prediction is per row, not per patient")
+    missing: tuple[Level, ...] = Field(("",), description="cells that mean missing; every other text is a value")
+    delimiter: Annotated[Text, Field(max_length=1)] | None = Field(
+        None, description="default: comma for .csv, tab for .tsv"
+    )
+    sheet: Text | None = Field(None, description="sheet of an XLSX file; default: the only one")
+    site: Text | None = Field(None, description="column that names the centre; checked for confounding, never an input")
+
+
+class BinaryTarget(Block):
+    """A yes-or-no outcome."""
+
+    kind: Literal["binary"]
+    column: Text = Field(description="column of the outcome")
+    positive: Level = Field(description="the value that is the event")
+    negative: Level | None = Field(None, description="the other value; default: the only other one in the table")
+
+
+class SurvivalTarget(Block):
+    """Time to an event, with censoring."""
+
+    kind: Literal["survival"]
+    time: Text = Field(description="column of the follow-up time")
+    event: Text = Field(description="column that says whether the event happened")
+    positive: Level = Field("1", description="the value of `event` that is the event; every other value is censoring")
+    negative: Level | None = Field(None, description="the value that is censoring; default: the only other one")
+    unit: Literal["day", "week", "month", "year"] = Field(description="unit of `time` and of the horizons")
+    horizons: Annotated[tuple[Number, ...], Field(min_length=1, description="times at which risk is predicted")]
+    censor_at: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="administrative censoring: follow-up beyond this time is cut there"
+    )
+    competing: Literal["none"] | tuple[Text, ...] = Field(
+        description="none, or columns of competing events; with them absolute risk from one Cox model is refused"
+    )
+
+
+Target = Annotated[BinaryTarget | SurvivalTarget, Field(discriminator="kind")]
+
+
+class Decision(Block):
+    """The decision that the prediction serves. Without it there is no decision curve."""
+
+    action: Text = Field(description="what would be done")
+    act_on: Level = Field(description="class on whose risk one acts: the positive class, or `event` for survival")
+    thresholds: Annotated[tuple[Number, Number], Field(description="range of risks at which reviewers would differ")]
+    why: Text = Field(description="why that range; printed under the curve")
+
+
+class Censored(Block):
+    """What to do with cells such as '<5' or '>2000'. Without this block they are refused."""
+
+    below: Literal["half", "limit"] | None = Field(None, description="'<5' becomes 2.5 (half) or 5 (limit)")
+    above: Literal["limit"] | None = Field(None, description="'>2000' becomes 2000")
+
+
+class Band(Block):
+    """A kit range for one sex and age group."""
+
+    sex: Level | None = Field(None, description="level of the input named by `by.sex`")
+    age: tuple[Number, Number] | None = Field(None, description="from (inclusive) to (exclusive), in years")
+    low: Number
+    high: Number
+
+
+class BandsBy(Block):
+    """Which inputs the bands look at."""
+
+    sex: Text | None = None
+    age: Text | None = None
+
+
+class Kit(Block):
+    """Reference range of the assay: two numbers, two columns, or age and sex bands."""
+
+    low: Number | Text | None = Field(None, description="a number in the lab's unit, or the name of a column")
+    high: Number | Text | None = Field(None, description="a number in the lab's unit, or the name of a column")
+    by: BandsBy | None = None
+    bands: tuple[Band, ...] | None = None
+
+
+class ColumnUnit(Block):
+    """The unit stands in a column, row by row."""
+
+    column: Text
+
+
+class _Input(Block):
+    column: Text | None = Field(None, description="column of the table; default: the input's name")
+    label: Text | None = Field(None, description="name on axes and in tables; default: the input's name")
+    available: Text = Field(description="one of `times`: when the value is known")
+
+
+class _Numeric(_Input):
+    limits: tuple[Number, Number] | None = Field(None, description="values outside are impossible and refused")
+    censored: Censored | None = None
+    table_unit: Text | ColumnUnit | None = Field(None, description="unit in the table, if not `unit`: it is converted")
+
+
+class NumberInput(_Numeric):
+    """A measured number."""
+
+    kind: Literal["number"]
+    unit: Text | None = Field(None, description="unit of the values, printed on axes")
+
+
+class LabInput(_Numeric):
+    """A laboratory value with a unit and, where known, the assay's reference range."""
+
+    kind: Literal["lab"]
+    unit: Text = Field(description="unit in which the model and its nomogram speak")
+    kit: Kit | None = None
+
+
+class BinaryInput(_Input):
+    """Two levels; the first is the reference."""
+
+    kind: Literal["binary"]
+    levels: Annotated[tuple[Level, Level], Field(description="reference first")]
+
+
+class CategoryInput(_Input):
+    """Several levels; the first is the reference. Cells may be grouped: `groups: {soft: [fat, muscle]}`."""
+
+    kind: Literal["category"]
+    levels: Annotated[tuple[Level, ...], Field(min_length=2, description="reference first")]
+    groups: dict[str, tuple[Level, ...]] | None = Field(
+        None, description="level: cells of the table that count as it; a level not listed stands for itself"
+    )
+
+
+Input = Annotated[NumberInput | LabInput | BinaryInput | CategoryInput, Field(discriminator="kind")]
+
+
+class Rcs(Block):
+    """Restricted cubic spline."""
+
+    rcs: Annotated[Whole, Field(ge=3, le=7, description="number of knots, at Harrell's quantiles")]
+
+
+Transform = Literal["linear", "log"] | Rcs
+Encoding = Literal["value", "kit", "uln"]
+
+
+class NomogramPredictor(Block):
+    """Logistic or Cox regression (after the target's kind) that is drawn as a nomogram."""
+
+    kind: Literal["nomogram"]
+    inputs: Annotated[tuple[Text, ...], Field(min_length=1, description="inputs or predictors, in axis order")]
+    terms: dict[str, Transform] = Field({}, description="input: linear (default) | log | {rcs: knots}")
+    encode: dict[str, Encoding] = Field(
+        {}, description="lab: value (default) | kit, (y-L)/(H-L) | uln, multiples of the upper limit"
+    )
+    select: Literal["none", "univariable", "backward", "lasso"] = Field(
+        "none", description="univariable (p < 0.1) replicates published studies and is not recommended"
+    )
+    shrink: Literal["uniform", "ridge", "none"] = Field(
+        "uniform", description="uniform: coefficients times the optimism-corrected slope"
+    )
+    estimator: Literal["ml", "firth"] = Field(
+        "ml", description="firth: bias-reduced logistic regression with FLIC intercept, finite under separation"
+    )
+
+
+Predictor = Annotated[NomogramPredictor, Field(discriminator="kind")]
+
+
+class KFold(Block):
+    """Repeated k-fold, stratified by outcome, patients whole."""
+
+    kind: Literal["kfold"]
+    folds: Annotated[Whole, Field(ge=2)] = 5
+    repeats: Annotated[Whole, Field(ge=1)] = 1
+
+
+class LeaveOnePatientOut(Block):
+    """As many folds as patients."""
+
+    kind: Literal["leave_one_patient_out"]
+
+
+class LeaveOneGroupOut(Block):
+    """One fold per value of a column (a centre, a scanner)."""
+
+    kind: Literal["leave_one_group_out"]
+    column: Text
+
+
+class TimeSplit(Block):
+    """Train on patients before a date or number, test on those from it on."""
+
+    kind: Literal["time"]
+    column: Text = Field(description="number or ISO date (2021-05-31)")
+    test_from: Level = Field(description="first value of the test period")
+
+
+class Holdout(Block):
+    """The table says who is in the test set."""
+
+    kind: Literal["holdout"]
+    column: Text
+    test: Level = Field(description="the value that marks test patients")
+
+
+Split = Annotated[
+    KFold | LeaveOnePatientOut | LeaveOneGroupOut | TimeSplit | Holdout, Field(discriminator="kind")
+]
+
+
+class Inner(Block):
+    """Folds inside each training set, for whatever must be chosen there."""
+
+    folds: Annotated[Whole, Field(ge=2)] = 5
+
+
+class Optimism(Block):
+    """Harrell's bootstrap of the whole pipeline."""
+
+    predictors: tuple[Text, ...] = Field(description="predictors to repeat in every bootstrap sample")
+    bootstraps: Annotated[Whole, Field(ge=1)] = 200
+
+
+class Validation(Block):
+    """How predictors are judged."""
+
+    split: Split
+    inner: Inner | Literal["none"] = Inner()
+    optimism: Optimism | None = None
+    seed: Annotated[Whole, Field(ge=0)] = Field(description="every random draw follows from it")
+
+
+class Checks(Block):
+    """Codes accepted with a reason, which is printed with every result."""
+
+    accept: dict[str, Text] = {}
+
+
+class Report(Block):
+    """What the report sets side by side."""
+
+    compare: tuple[Text, ...] = Field((), description="predictors compared pairwise under the same folds")
+
+
+class Schema(Block):
+    """One study."""
+
+    version: Literal[1] = Field(description="version of this schema")
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="folder name under runs/")]
+    study: Study
+    cohort: CohortBlock
+    time_of_prediction: Text = Field(description="one of `times`: when the prediction is made")
+    times: Annotated[tuple[Text, ...], Field(min_length=1, description="points in time, in order")]
+    target: Target
+    decision: Decision | None = None
+    inputs: dict[str, Input]
+    predictors: dict[str, Predictor]
+    missing: Literal["complete_case", "impute"] = Field(
+        "complete_case", description="impute: regression on the other inputs, without the outcome, inside the fold"
+    )
+    validation: Validation
+    checks: Checks = Checks()
+    report: Report = Report()

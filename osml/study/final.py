@@ -1,0 +1,144 @@
+"""After the folds: models on all patients, their metrics, the nomograms, the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from osml.codes import BY_CODE, Finding
+from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.splits import Fold, derive_seed
+from osml.errors import OsmlError
+from osml.files import write_csv, write_json
+from osml.predictors.chain import Chain, training_design
+from osml.predictors.nomogram import Development, develop
+from osml.predictors.recipe import recipe_of
+from osml.runs.directory import RunDirectory
+from osml.runs.store import PredictionRow
+from osml.schema.load import LoadedSchema
+from osml.study.judge import collect, flat, judge_binary, judge_development
+from osml.study.judge_survival import judge_survival, judge_survival_development
+from osml.study.sheet import draw_sheet
+from osml.study.tasks import adjusted, withheld
+
+Say = Callable[[str], None]
+
+
+def finish(
+    loaded: LoadedSchema,
+    cohort: Cohort,
+    folds: Sequence[Fold],
+    rows: Sequence[PredictionRow],
+    findings: Sequence[Finding],
+    run: RunDirectory,
+    say: Say,
+) -> tuple[dict[str, Any], set[str]]:
+    """Fit every predictor on all patients, judge it, draw it; returns metrics and the names of those that failed."""
+    schema = loaded.schema
+    predictors: dict[str, Any] = {}
+    failed: set[str] = set()
+    lines = []
+    for name in schema.predictors:
+        mine = [row for row in rows if row.predictor == name]
+        facts = _honest(loaded, cohort, folds, mine)
+        try:
+            development, chain = _develop(loaded, name, cohort)
+        except OsmlError as error:
+            failed.add(name)
+            facts["final"] = {"failed": error.what}
+            predictors[name] = facts
+            say(f"failed    {name} on all patients: {error.what}")
+            continue
+        facts |= _development_facts(loaded, name, cohort, development)
+        chain.save(run.path / "final" / name)
+        facts["nomogram"] = draw_sheet(loaded, name, chain, development, cohort, facts, findings, run)
+        predictors[name] = facts
+        lines.append(_row(name, facts))
+    metrics = _metrics(loaded, cohort, folds, findings, predictors)
+    write_json(run.path / "metrics.json", metrics)
+    header = ("predictor", "auc", "auc_low", "auc_high", "brier", "slope", "apparent_auc", "folds", "failed_folds")
+    if not isinstance(cohort.outcome, BinaryOutcome):
+        header = ("predictor", "c", "c_low", "c_high", "brier", "slope", "apparent_c", "folds", "failed_folds")
+    write_csv(run.path / "leaderboard.csv", header, lines)
+    return metrics, failed
+
+
+def _honest(loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow]) -> dict[str, Any]:
+    """Out-of-fold metrics; null with the reason when a fold failed, since a mean over the easy folds would flatter."""
+    done = {(r.repeat, r.fold) for r in rows}
+    facts: dict[str, Any] = {"folds": len(done), "failed_folds": len(folds) - len(done)}
+    if len(done) < len(folds):
+        facts["out_of_fold"] = {"reason": f"not ranked: {len(folds) - len(done)} of {len(folds)} folds failed"}
+        return facts
+    schema = loaded.schema
+    kind, seed = schema.validation.split.kind, schema.validation.seed
+    if isinstance(cohort.outcome, BinaryOutcome):
+        facts["out_of_fold"] = judge_binary(collect(rows, cohort, folds), kind, seed, withheld(schema))
+    else:
+        facts["out_of_fold"] = judge_survival(rows, cohort, folds, kind, seed)
+    return facts
+
+
+def _develop(loaded: LoadedSchema, name: str, cohort: Cohort) -> tuple[Development, Chain]:
+    schema = loaded.schema
+    # Repeat -1 would clash with no fold; SeedSequence wants non-negative numbers, so the final fit is repeat 10^6.
+    seed = (schema.validation.seed, 1_000_000, 0)
+    design, links = training_design(schema, name, cohort, seed)
+    development = develop(recipe_of(schema, name), design, derive_seed(*seed, name), final=True)
+    return development, adjusted(Chain(name, development.fitted, links), schema)
+
+
+def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, development: Development) -> dict[str, Any]:
+    optimism = loaded.schema.validation.optimism
+    corrected = optimism is not None and name in optimism.predictors
+    outcome = cohort.outcome
+    if isinstance(outcome, BinaryOutcome):
+        facts = judge_development(development, outcome, corrected)
+    else:
+        assert outcome is not None
+        facts = judge_survival_development(development, outcome, corrected)
+    slope = development.fitted.slope
+    facts["shrinkage"] = {
+        "kind": development.fitted.recipe.shrink,
+        "slope": slope.value,
+        "source": slope.source,
+        "bootstraps": slope.replicates,
+        "not_estimable": slope.failed,
+    }
+    facts["candidate_parameters"] = development.fitted.recipe.candidate_parameters
+    facts["selected"] = dict(development.fitted.selected)
+    return facts
+
+
+def _row(name: str, facts: dict[str, Any]) -> tuple[Any, ...]:
+    key = "auc" if "auc" in facts.get("out_of_fold", {}) else "c"
+    area = facts.get("out_of_fold", {}).get(key, {})
+    return (
+        name, area.get("value"), area.get("low"), area.get("high"),
+        flat(facts, "out_of_fold", "brier"), flat(facts, "out_of_fold", "slope"), flat(facts, "apparent", key),
+        facts["folds"], facts["failed_folds"],
+    )  # fmt: skip
+
+
+def _metrics(
+    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], findings: Sequence[Finding], predictors: dict[str, Any]
+) -> dict[str, Any]:
+    outcome = cohort.outcome
+    assert outcome is not None
+    schema = loaded.schema
+    accepted = {f.code: schema.checks.accept[f.code] for f in findings if f.code in schema.checks.accept}
+    return {
+        "study": schema.name,
+        "synthetic": schema.study.synthetic,
+        "target": schema.target.kind,
+        "n": len(cohort),
+        "patients": len(cohort.patient_ids),
+        "events": int(outcome.event.sum()),
+        "sampling": schema.study.sampling,
+        "prevalence": None if schema.study.prevalence is None else schema.study.prevalence.model_dump(),
+        "split": schema.validation.split.model_dump(),
+        "folds": len(folds),
+        "checks": [{"code": f.code, "title": BY_CODE[f.code].title, "subject": f.subject} for f in findings],
+        "accepted": accepted,
+        "predictors": predictors,
+    }

@@ -1,0 +1,288 @@
+"""`osml fit`: schema → cohort → checks → folds → final models → metrics and nomograms, resumable at every step."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from osml.codes import BY_CODE, Finding
+from osml.cohort.build import BuiltCohort, read_cohort
+from osml.cohort.checks import run_checks
+from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.splits import Fold, folds_from_json, folds_to_json, make_folds
+from osml.engine import Outcome as TaskOutcome
+from osml.engine import Progress, run_tasks, single_thread
+from osml.errors import CheckError, OsmlError
+from osml.files import atomic_write, read_json, write_csv, write_json
+from osml.runs.directory import RunDirectory, environment, run_identity
+from osml.runs.store import PredictionRow, read_predictions, write_predictions
+from osml.schema.load import LoadedSchema, load_schema
+from osml.study.final import finish
+from osml.study.model_checks import model_checks
+from osml.study.tasks import FoldTask, run_fold
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` did: the run, whether it was already finished, its metrics, and predictors that failed."""
+
+    run: RunDirectory
+    reused: bool
+    metrics: dict[str, Any]
+    failed: tuple[str, ...]
+
+
+def prepare(path: str | Path, overrides: Sequence[str] = ()) -> tuple[LoadedSchema, BuiltCohort, list[Finding]]:
+    """Schema, cohort and all findings, without fitting: what `check` reports and `fit` begins with."""
+    loaded = load_schema(path, overrides)
+    built = read_cohort(loaded)
+    findings = run_checks(loaded.schema, built) + model_checks(loaded.schema, built.cohort)
+    return loaded, built, findings
+
+
+def refusals(loaded: LoadedSchema, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that stop `fit`: of severity `refuse` and not accepted with a reason."""
+    accepted = loaded.schema.checks.accept
+    return [f for f in findings if BY_CODE[f.code].severity == "refuse" and f.code not in accepted]
+
+
+def fit(
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path | None = None,
+    new: bool = False,
+    workers: int | None = None,
+    say: Say = print,
+    quiet: bool = False,
+) -> FitResult:
+    """Run a study.
+
+    Parameters
+    ----------
+    path : schema file
+    overrides : `a.b=value` texts
+    runs : folder of runs; default `runs/` in the working directory
+    new : start another run although one of the same identity exists
+    workers : processes; None lets the engine decide
+    say : receives one line per stage
+
+    Raises
+    ------
+    SchemaError, TableError
+        Before anything is written.
+    CheckError
+        A check refuses and is not accepted.
+    """
+    loaded, built, findings = prepare(path, overrides)
+    introduce(loaded, built, findings, say)
+    stopped = refusals(loaded, findings)
+    if stopped:
+        raise refuse(stopped)
+    identity = run_identity(loaded, {built.table.name: built.table.sha256})
+    run = RunDirectory.create(runs or Path("runs"), loaded.schema.name, identity, new=new)
+    with run.locked() as waited:
+        if waited:
+            say("run       another process was fitting this run; it has ended")
+        status = run.status()
+        if status.get("state") == "finished" and not new:
+            say(f"run       {run.path} (finished before; --new fits again)")
+            run.point_latest()
+            return FitResult(run, True, read_json(run.path / "metrics.json"), tuple(status.get("failed", ())))
+        return _run(loaded, built, findings, run, workers, say, quiet)
+
+
+def _run(
+    loaded: LoadedSchema,
+    built: BuiltCohort,
+    findings: Sequence[Finding],
+    run: RunDirectory,
+    workers: int | None,
+    say: Say,
+    quiet: bool,
+) -> FitResult:
+    run.set_status("running")
+    run.event("started")
+    _record(loaded, built, findings, run, workers)
+    folds = _splits(loaded, built.cohort, run)
+    say(f"split     {describe_split(loaded)} → {run.path / 'splits.json'}")
+    outcomes = _run_folds(loaded, built.cohort, folds, run, workers, quiet)
+    failures = [(o.task, o.outcome) for o in outcomes if o.outcome.error is not None]
+    _write_failures(run, failures)
+    failed = {task.predictor for task, _ in failures}
+    for task, outcome in failures:
+        first = str(outcome.error).splitlines()[0]
+        run.log(f"{task.predictor} fold {task.fold.name} failed: {outcome.traceback}")
+        say(f"failed    {task.predictor} fold {task.fold.name}: {first}")
+    rows = _gather(loaded, folds, run)
+    write_predictions(run.path / "predictions.parquet", rows)
+    metrics, broken = single_thread(finish, loaded, built.cohort, folds, rows, findings, run, say)
+    failed |= broken
+    run.set_status("finished", failed=sorted(failed))
+    run.event("finished", failed=sorted(failed))
+    run.point_latest()
+    return FitResult(run, False, metrics, tuple(sorted(failed)))
+
+
+@dataclass(frozen=True)
+class _Done:
+    task: FoldTask
+    outcome: TaskOutcome
+
+
+def _run_folds(
+    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], run: RunDirectory, workers: int | None, quiet: bool
+) -> list[_Done]:
+    schema = loaded.schema
+    tasks = []
+    for name in schema.predictors:
+        for fold in folds:
+            folder = run.path / "folds" / fold.name / name
+            if not (folder / "status.json").exists():
+                train, test = cohort.of(fold.train), cohort.of(fold.test).without_outcome()
+                tasks.append(FoldTask(schema, name, fold, train, test, schema.validation.seed, folder))
+    progress = Progress("folds", len(tasks), sys.stderr, quiet)
+    done = []
+    for outcome in run_tasks(run_fold, tasks, workers=workers, progress=progress):
+        task = tasks[outcome.index]
+        run.event("fold", predictor=task.predictor, fold=task.fold.name, ok=outcome.error is None)
+        done.append(_Done(task, outcome))
+    return sorted(done, key=lambda d: d.outcome.index)
+
+
+def _gather(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> list[PredictionRow]:
+    rows: list[PredictionRow] = []
+    for name in loaded.schema.predictors:
+        for fold in folds:
+            folder = run.path / "folds" / fold.name / name
+            if (folder / "status.json").exists():
+                rows += read_predictions(folder / "predictions.parquet")
+    return rows
+
+
+def _write_failures(run: RunDirectory, failures: Sequence[tuple[FoldTask, TaskOutcome]]) -> None:
+    rows = [(t.predictor, t.fold.name, type(o.error).__name__, str(o.error), o.traceback) for t, o in failures]
+    write_csv(run.path / "failures.csv", ("predictor", "fold", "kind", "message", "traceback"), rows)
+
+
+def _record(
+    loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Finding], run: RunDirectory, workers: int | None
+) -> None:
+    from ruamel.yaml import YAML
+
+    atomic_write(run.path / "schema.yaml", loaded.path.read_bytes())
+    resolved = loaded.resolved()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    with (run.path / ".schema.part").open("w", encoding="utf-8") as stream:
+        yaml.dump(resolved, stream)
+    (run.path / ".schema.part").replace(run.path / "schema.resolved.yaml")
+    write_json(run.path / "schema.resolved.json", resolved)
+    write_json(run.path / "environment.json", environment("cpu", workers))
+    cohort = built.cohort
+    write_json(run.path / "cohort" / "summary.json", summary(built))
+    write_json(run.path / "cohort" / "checks.json", [_finding(f, loaded) for f in findings])
+    rows = [(e.patient, e.reason, e.where) for e in cohort.exclusions]
+    write_csv(run.path / "cohort" / "exclusions.csv", ("patient", "reason", "where"), rows)
+
+
+def summary(built: BuiltCohort) -> dict[str, Any]:
+    """Counts of a cohort: rows, patients, events, exclusions by reason, missing cells by input."""
+    cohort = built.cohort
+    outcome = cohort.outcome
+    assert outcome is not None
+    reasons: dict[str, int] = {}
+    for exclusion in cohort.exclusions:
+        reasons[exclusion.reason] = reasons.get(exclusion.reason, 0) + 1
+    return {
+        "table": built.table.name,
+        "sha256": built.table.sha256,
+        "rows": built.rows,
+        "units": len(cohort),
+        "patients": len(cohort.patient_ids),
+        "events": int(outcome.event.sum()),
+        "excluded": reasons,
+        "missing": {name: int((x != x).sum()) for name, x in cohort.values.items()},
+        "altered": built.altered,
+    }
+
+
+def _finding(finding: Finding, loaded: LoadedSchema) -> dict[str, Any]:
+    code = BY_CODE[finding.code]
+    return {
+        "code": code.code,
+        "severity": code.severity,
+        "title": code.title,
+        "subject": finding.subject,
+        "evidence": finding.evidence,
+        "why": code.why,
+        "fix": code.fix,
+        "accepted": loaded.schema.checks.accept.get(code.code),
+    }
+
+
+def _splits(loaded: LoadedSchema, cohort: Cohort, run: RunDirectory) -> tuple[Fold, ...]:
+    made = make_folds(cohort, loaded.schema.validation.split, loaded.schema.validation.seed)
+    file = run.path / "splits.json"
+    if file.exists():
+        stored = folds_from_json(read_json(file))
+        if stored != made:
+            raise OsmlError(f"{file} holds other splits than this study makes", do="Remove the run folder, or use --new.")
+        return stored
+    write_json(file, folds_to_json(made))
+    return made
+
+
+def describe_split(loaded: LoadedSchema) -> str:
+    """The outer split in words."""
+    split, seed = loaded.schema.validation.split, loaded.schema.validation.seed
+    if split.kind == "kfold":
+        times = f", repeated {split.repeats} times" if split.repeats > 1 else ""
+        return f"{split.folds} folds by patient, stratified{times}, seed {seed}"
+    if split.kind == "leave_one_patient_out":
+        return "one patient left out at a time"
+    if split.kind == "leave_one_group_out":
+        return f"one value of {split.column!r} left out at a time"
+    if split.kind == "time":
+        return f"tested on patients with {split.column!r} from {split.test_from} on"
+    return f"tested on patients with {split.column!r} = {split.test!r}"
+
+
+def refuse(stopped: Sequence[Finding]) -> CheckError:
+    """The error for findings that stop a study."""
+    lines = []
+    for f in stopped:
+        code = BY_CODE[f.code]
+        lines.append(f"{f.code} {code.title}: {f.subject + ': ' if f.subject else ''}{f.evidence}")
+        lines.append(f"    {code.why} {code.fix}")
+    codes = sorted({f.code for f in stopped})
+    lines.append(f"To go on regardless: `checks: {{accept: {{{codes[0]}: \"reason\"}}}}`; the reason is printed with every result.")
+    return CheckError(f"{len(stopped)} check{'s refuse' if len(stopped) > 1 else ' refuses'} this study", do="\n  ".join(lines))
+
+
+def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Finding], say: Say) -> None:
+    """One line each for schema and cohort, one for each finding."""
+    schema, cohort = loaded.schema, built.cohort
+    outcome = cohort.outcome
+    assert outcome is not None
+    kind = "binary" if isinstance(outcome, BinaryOutcome) else "survival"
+    say(f"schema    ok: {schema.name}, {kind} target, {len(schema.inputs)} inputs, {len(schema.predictors)} predictors")
+    if schema.study.synthetic:
+        say(f"          SYNTHETIC: {schema.study.synthetic}")
+    reasons: dict[str, int] = {}
+    for e in cohort.exclusions:
+        reasons[e.reason] = reasons.get(e.reason, 0) + 1
+    lost = ", ".join(f"-{n} {reason}" for reason, n in reasons.items())
+    n, events = len(cohort), int(outcome.event.sum())
+    whole = n + len(cohort.exclusions)
+    say(f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; {events} events ({100 * events / n:.1f} %)")
+    for f in findings:
+        code = BY_CODE[f.code]
+        reason = schema.checks.accept.get(f.code)
+        state = f"accepted: {reason}" if reason else code.severity
+        say(f"check     {f.code} {state}: {f.subject + ': ' if f.subject else ''}{f.evidence}")

@@ -1,0 +1,150 @@
+"""Coded checks that need statistics: sample size, separation, missingness and site by outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from osml.codes import Finding
+from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.errors import NotEstimableError
+from osml.evaluation.contingency import chi_square, fisher_exact
+from osml.evaluation.sample_size import Adequacy, adequacy, riley_sample_size
+from osml.predictors.contract import Design
+from osml.predictors.learn import complete, fit_recipe_imputer, make_terms
+from osml.predictors.recipe import GlmRecipe, recipe_of
+from osml.schema.model import Schema
+from osml.stats.separation import separation
+from osml.stats.terms import design_columns, design_matrix
+
+ALPHA = 0.01
+
+
+def model_checks(schema: Schema, cohort: Cohort) -> list[Finding]:
+    """All findings about the predictors of a schema on a cohort."""
+    return [*_missing_by_outcome(cohort), *_site(schema, cohort), *_sample_sizes(schema, cohort), *_separation(schema, cohort)]
+
+
+def sample_size(schema: Schema, cohort: Cohort, name: str) -> Adequacy:
+    """Riley's criteria for a predictor's candidate parameters, at the patients at hand.
+
+    R² is 15 % of its maximum: never this data's own fit.
+    """
+    outcome = cohort.outcome
+    assert outcome is not None
+    parameters = candidate_parameters(schema, name)
+    n, events = len(cohort.patient_ids), int(outcome.event.sum())
+    if isinstance(outcome, SurvivalOutcome):
+        follow_up = float(outcome.time.mean())
+        required = riley_sample_size(
+            "survival",
+            parameters,
+            event_rate=events / float(outcome.time.sum()),
+            mean_follow_up=follow_up,
+            horizon=float(outcome.horizons[-1]),
+        )
+    else:
+        required = riley_sample_size("binary", parameters, prevalence=events / len(cohort))
+    return adequacy(n, events, required)
+
+
+def candidate_parameters(schema: Schema, name: str) -> int:
+    """Coefficients a predictor chooses from, those of the predictors that feed it included."""
+    own = recipe_of(schema, name).candidate_parameters
+    return own + sum(candidate_parameters(schema, item) for item in schema.predictors[name].inputs if item in schema.predictors)
+
+
+def _missing_by_outcome(cohort: Cohort) -> Iterator[Finding]:
+    outcome = cohort.outcome
+    assert outcome is not None
+    event = outcome.event
+    for name, x in cohort.values.items():
+        gone = np.isnan(x)
+        if not gone.any() or gone.all():
+            continue
+        table = np.array([[(gone & event).sum(), (gone & ~event).sum()], [(~gone & event).sum(), (~gone & ~event).sum()]])
+        p = fisher_exact(table).p
+        if p < ALPHA:
+            share = [100 * gone[event].mean(), 100 * gone[~event].mean()]
+            yield Finding("OSML018", f"missing in {share[0]:.0f} % with and {share[1]:.0f} % without the event (Fisher p = {p:.2g})", name)
+
+
+def _site(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
+    column = schema.cohort.site
+    outcome = cohort.outcome
+    if column is None or outcome is None:
+        return
+    sites = np.array(cohort.keys[column])
+    names = np.unique(sites)
+    if len(names) < 2:
+        return
+    table = np.array([[(outcome.event & (sites == s)).sum(), (~outcome.event & (sites == s)).sum()] for s in names])
+    p = chi_square(table).p if table.sum(axis=1).min() >= 5 else fisher_exact(table).p
+    if p < ALPHA:
+        shares = ", ".join(f"{s}: {100 * row[0] / row.sum():.0f} %" for s, row in zip(names[:8], table, strict=False))
+        yield Finding("OSML019", f"share with the event by {column}: {shares} (p = {p:.2g})", column)
+
+
+def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
+    outcome = cohort.outcome
+    assert outcome is not None
+    events = int(outcome.event.sum())
+    smaller = min(events, len(cohort) - events) if isinstance(outcome, BinaryOutcome) else events
+    for name in schema.predictors:
+        parameters = candidate_parameters(schema, name)
+        if parameters >= events:
+            yield Finding("OSML042", f"{parameters} candidate parameters, {events} events", name)
+            continue
+        try:
+            judged = sample_size(schema, cohort, name)
+        except NotEstimableError as error:
+            yield Finding("OSML041", error.what, name)
+            continue
+        if judged.exploratory:
+            yield Finding(
+                "OSML041",
+                f"{judged.n} patients and {events} events for {parameters} candidate parameters; Riley's criteria ask for "
+                f"{judged.required.n} patients ({judged.required.driving}); expected shrinkage {judged.expected_shrinkage:.2f}; "
+                f"{events / parameters:.1f} events and {smaller / parameters:.1f} of the smaller class per parameter",
+                name,
+            )
+
+
+def _separation(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
+    outcome = cohort.outcome
+    assert outcome is not None
+    for name in schema.predictors:
+        recipe = recipe_of(schema, name)
+        yield from _one_sided(schema, recipe, cohort)
+        if not isinstance(outcome, BinaryOutcome) or recipe.estimator == "firth" or recipe.shrink == "ridge":
+            continue
+        if any(i.kind == "score" for i in recipe.inputs) or recipe.candidate_parameters >= outcome.event.sum():
+            continue
+        values = recipe.values(Design(cohort))
+        ones = np.ones(len(cohort))
+        try:
+            filled, _ = complete(fit_recipe_imputer(recipe, values, ones), values)
+            terms = make_terms(recipe, filled, ones)
+            found = separation(design_matrix(terms, filled), outcome.y)
+        except NotEstimableError:
+            continue  # a constant or an empty level: other codes name it
+        if found.kind != "none":
+            columns = design_columns(terms)
+            named = ", ".join(columns[j] for j in found.columns[:6])
+            yield Finding("OSML043", f"{found.kind} separation by {named}", name)
+
+
+def _one_sided(schema: Schema, recipe: GlmRecipe, cohort: Cohort) -> Iterator[Finding]:
+    outcome = cohort.outcome
+    assert outcome is not None
+    if recipe.estimator == "firth" or recipe.shrink == "ridge":
+        return
+    for item in recipe.inputs:
+        for position, level in enumerate(item.levels):
+            inside = cohort.values[item.name] == position
+            n, events = int(inside.sum()), int(outcome.event[inside].sum())
+            if n == 0:
+                yield Finding("OSML040", f"level {level!r} of {item.name!r} has no patient", recipe.name)
+            elif events == 0 or (isinstance(outcome, BinaryOutcome) and events == n):
+                yield Finding("OSML040", f"level {level!r} of {item.name!r}: {events} of {n} patients with the event", recipe.name)

@@ -1,0 +1,76 @@
+"""One fold of one predictor: fit on its training patients, predict its test patients, store both.
+
+Runs in any process. The training cohort holds no test patient; the test cohort holds no outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from osml.cohort.cohort import Cohort
+from osml.cohort.splits import Fold
+from osml.files import write_json
+from osml.predictors.chain import Chain, fit_chain
+from osml.predictors.contract import Prediction
+from osml.predictors.nomogram import FittedNomogram, with_prevalence
+from osml.runs.store import PredictionRow, write_predictions
+from osml.schema.model import Schema
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """Everything a worker needs for one fold of one predictor."""
+
+    schema: Schema
+    predictor: str
+    fold: Fold
+    train: Cohort
+    test: Cohort
+    seed: int
+    folder: Path
+
+
+def run_fold(task: FoldTask) -> str:
+    """Fit, predict, store; status.json is written last, so a fold without it is not done."""
+    chain = fit_chain(task.schema, task.predictor, task.train, (task.seed, task.fold.repeat, task.fold.index))
+    chain = adjusted(chain, task.schema)
+    prediction = chain.predict(task.test)
+    chain.save(task.folder)
+    write_predictions(task.folder / "predictions.parquet", prediction_rows(prediction, task.predictor, task.fold, task.schema))
+    write_json(task.folder / "status.json", {"state": "done", "train": len(task.train), "test": len(task.test)})
+    return task.predictor
+
+
+def withheld(schema: Schema) -> str:
+    """Why probabilities are not shown; empty when they are."""
+    study = schema.study
+    if study.sampling == "cohort" or study.prevalence is not None:
+        return ""
+    return f"probabilities are withheld: sampling is {study.sampling} and no `study.prevalence` is given"
+
+
+def adjusted(chain: Chain, schema: Schema) -> Chain:
+    """The chain with its intercept moved to the stated prevalence, where the study did not sample a cohort."""
+    prevalence = schema.study.prevalence
+    if schema.study.sampling == "cohort" or prevalence is None or not isinstance(chain.fitted, FittedNomogram):
+        return chain
+    return Chain(chain.name, with_prevalence(chain.fitted, prevalence.value), chain.upstream)
+
+
+def prediction_rows(prediction: Prediction, predictor: str, fold: Fold, schema: Schema) -> list[PredictionRow]:
+    """Rows for storage; probabilities are left out where they are withheld."""
+    hidden = bool(withheld(schema))
+    out = []
+    for k, column in enumerate(prediction.columns):
+        for i, unit in enumerate(prediction.units):
+            low = None if prediction.low is None or hidden else float(prediction.low[i, k])
+            high = None if prediction.high is None or hidden else float(prediction.high[i, k])
+            out.append(
+                PredictionRow(
+                    predictor, fold.repeat, fold.index, unit, prediction.patients[i], column,
+                    float("nan") if hidden else float(prediction.p[i, k]), float(prediction.lp[i]), low, high,
+                    prediction.interval,
+                )
+            )  # fmt: skip
+    return out

@@ -1,0 +1,68 @@
+"""What `osml fit` prints at the end: honest and apparent side by side, then where the files are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from osml.study.fit import FitResult
+
+Say = Callable[[str], None]
+
+
+def show(result: FitResult, say: Say) -> None:
+    """Leaderboard, notes and paths of a finished run."""
+    metrics = result.metrics
+    binary = metrics["target"] == "binary"
+    key, name = ("auc", "AUC") if binary else ("c", "Harrell C")
+    width = max(12, *(len(p) for p in metrics["predictors"])) + 2
+    say("")
+    say(f"{'':{width}}{name:>6}  {'interval':>13}  {'slope':>6}  {'Brier':>6}  {'apparent':>8}  {'corrected':>9}  folds")
+    for predictor, facts in metrics["predictors"].items():
+        honest = facts.get("out_of_fold", {})
+        area = honest.get(key, {})
+        folds = f"{facts['folds']}/{facts['folds'] + facts['failed_folds']}"
+        say(
+            f"{predictor:{width}}{_two(area.get('value')):>6}  {_interval(area):>13}  {_two(_value(honest, 'slope')):>6}  "
+            f"{_three(_value(honest, 'brier')):>6}  {_two(_value(facts.get('apparent', {}), key)):>8}  "
+            f"{_two(_value(facts.get('optimism_corrected', {}), key)):>9}  {folds:>5}"
+        )
+        if "reason" in honest:
+            say(f"  {honest['reason']}")
+        if "pooled" in area:
+            say(f"  pooled {name} {_two(area['pooled'])}: {area['note']}")
+        if "failed" in facts.get("final", {}):
+            say(f"  no final model: {facts['final']['failed']}")
+    kinds = {f["out_of_fold"].get(key, {}).get("interval") for f in metrics["predictors"].values() if "out_of_fold" in f}
+    for kind in sorted(k for k in kinds if k):
+        say(f"interval: {kind}")
+    for predictor, facts in metrics["predictors"].items():
+        sheet = facts.get("nomogram")
+        if sheet is None:
+            continue
+        where = str(result.run.path / sheet["pdf"]) if sheet["drawn"] else f"not drawn: {sheet['reason']}"
+        say(f"nomogram  {predictor}: {where}")
+    for code, reason in metrics["accepted"].items():
+        say(f"accepted  {code}: {reason}")
+    if metrics["synthetic"]:
+        say(f"SYNTHETIC {metrics['synthetic']}")
+    say(f"run       {result.run.path}")
+
+
+def _value(metrics: Mapping[str, Any], key: str) -> float | None:
+    entry = metrics.get(key)
+    return entry.get("value") if isinstance(entry, Mapping) else None
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    if entry.get("low") is None or entry.get("high") is None:
+        return "–"
+    return f"{entry['low']:.2f}–{entry['high']:.2f}"

@@ -1,0 +1,112 @@
+"""A synthetic cohort after the published marginals of an MRI radiomics study of response to neoadjuvant chemotherapy.
+
+Zheng et al., MRI-based intratumoral and peritumoral radiomics predicting neoadjuvant chemotherapy response in
+osteosarcoma, Table 1: 93 patients, 45 good and 48 poor responders. Inputs are drawn independently within each response
+group from the published mean and SD or counts, so ALP and fracture carry the published difference and nothing else
+does. ALP is log-normal, as a mean of 468 with an SD of 881 demands. The missing LDH values are our addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.errors import InvalidInputError
+from osml.files import atomic_write, write_csv
+
+NOTICE = "Synthetic data: no row describes a real person.\n"
+
+# Means and SDs, or counts, in (good, poor) responders: Table 1.
+_POOR_SHARE = 48 / 93
+_NUMBERS: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "age": ((16.44, 8.60), (17.77, 8.89)),
+    "diameter": ((104.58, 43.34), (96.17, 35.63)),
+    "alp": ((207.00, 121.98), (467.58, 880.58)),
+    "ldh": ((225.73, 88.60), (202.94, 59.71)),
+}
+_FLOORS = {"age": 4.0, "diameter": 20.0, "alp": 30.0, "ldh": 90.0}
+_COUNTS: Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
+    "sex": ({"male": 11, "female": 34}, {"male": 13, "female": 35}),
+    "location": ({"femur": 30, "tibia": 8, "other": 7}, {"femur": 30, "tibia": 9, "other": 9}),
+    "pathological_fracture": ({"None": 24, "Yes": 21}, {"None": 12, "Yes": 36}),
+    "lung_metastasis": ({"None": 41, "Yes": 4}, {"None": 44, "Yes": 4}),
+    "subtype": ({"common": 39, "other": 6}, {"common": 43, "other": 5}),
+}
+COLUMNS = (
+    "patient_id", "age", "sex", "location", "diameter", "pathological_fracture", "lung_metastasis", "subtype",
+    "alp", "ldh", "ldh_low", "ldh_high", "response",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NacCohort:
+    """Columns of the table in order, as texts."""
+
+    rows: tuple[tuple[str, ...], ...]
+
+
+def simulate_nac(patients: int = 93, seed: int = 2026, missing_ldh: float = 0.05) -> NacCohort:
+    """Draw the clinical table.
+
+    Parameters
+    ----------
+    patients : at least 10; the published study has 93
+    seed : the same seed gives the same bytes
+    missing_ldh : share of LDH cells written as "-", independent of everything
+    """
+    if patients < 10:
+        raise InvalidInputError(f"{patients} patients are too few for a cohort; at least 10")
+    rng = np.random.default_rng(seed)
+    poor = np.zeros(patients, dtype=bool)
+    poor[: round(patients * _POOR_SHARE)] = True
+    poor = rng.permutation(poor)
+    texts: dict[str, list[str]] = {}
+    for name, by_group in _NUMBERS.items():
+        values = np.empty(patients)
+        for group, (mean, sd) in enumerate(by_group):
+            here = poor == bool(group)
+            values[here] = _log_normal(mean, sd, int(here.sum()), rng)
+        digits = 0 if name != "age" else 1
+        texts[name] = [f"{max(v, _FLOORS[name]):.{digits}f}" for v in values]
+    for name, by_level in _COUNTS.items():
+        column = np.empty(patients, dtype=object)
+        for group, counts in enumerate(by_level):
+            here = poor == bool(group)
+            column[here] = _deal(counts, int(here.sum()), rng)
+        texts[name] = column.tolist()
+    for i in np.flatnonzero(rng.random(patients) < missing_ldh):
+        texts["ldh"][i] = "-"
+    # Two assays, so that the kit range is a column as in a real laboratory export.
+    newer = rng.random(patients) < 0.4
+    texts["ldh_low"] = ["125" if new else "120" for new in newer]
+    texts["ldh_high"] = ["220" if new else "250" for new in newer]
+    texts["patient_id"] = [f"NAC{i + 1:04d}" for i in range(patients)]
+    texts["response"] = ["poor" if p else "good" for p in poor]
+    return NacCohort(tuple(zip(*(texts[name] for name in COLUMNS), strict=True)))
+
+
+def write_nac(folder: Path, patients: int = 93, seed: int = 2026) -> Path:
+    """Write patients.csv and a notice into a folder; returns the table's path."""
+    table = folder / "patients.csv"
+    write_csv(table, COLUMNS, simulate_nac(patients, seed).rows)
+    atomic_write(folder / "SYNTHETIC.txt", NOTICE + f"osml synth nac --patients {patients} --seed {seed}\n")
+    return table
+
+
+def _log_normal(mean: float, sd: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    variance = np.log1p((sd / mean) ** 2)
+    return np.exp(rng.normal(np.log(mean) - variance / 2, np.sqrt(variance), n))
+
+
+def _deal(counts: Mapping[str, int], n: int, rng: np.random.Generator) -> NDArray[np.object_]:
+    """Levels in their published shares, as exactly as n allows (largest remainders), in random order."""
+    levels = list(counts)
+    exact = n * np.array([counts[level] for level in levels]) / sum(counts.values())
+    whole = np.floor(exact).astype(int)
+    for i in np.argsort(whole - exact, kind="stable")[: n - whole.sum()]:
+        whole[i] += 1
+    return rng.permutation(np.repeat(np.array(levels, dtype=object), whole))
