@@ -7,20 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.special import expit
 
 from osml.errors import InvalidInputError, NotEstimableError
+from osml.evaluation.delong import hanley_mcneil
 from osml.evaluation.inputs import Floats, as_groups
 from osml.stats.inputs import confidence_level, vector
 
 CONDITIONAL = "patient bootstrap, percentile; conditional on the fitted models, too narrow"
 FIXED = "patient bootstrap, percentile; for a fixed model on independent patients"
-SHIFTED = "location-shifted bootstrap of the whole fit (Noma 2021)"
-TWO_STAGE = "two-stage bootstrap of the whole fit (Noma 2021)"
+SHIFTED = "location-shifted bootstrap of the whole fit (Noma 2021); too narrow with few events per parameter"
+TWO_STAGE = "two-stage bootstrap of the whole fit (Noma 2021); too narrow with few events per parameter"
+CORRECTED = "Wald around the optimism-corrected value: error of a validation of this size, and half the optimism"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap interval: the value it belongs to, its limits, what it assumes, replicates used and failed."""
+    """An interval made by resampling: its value and limits, what it assumes, replicates used and failed.
+
+    `replicates` and `failed` are 0 where the limits are not percentiles.
+    """
 
     value: float
     low: float
@@ -127,7 +134,9 @@ def location_shifted_interval(
 ) -> Interval:
     """Interval of an optimism-corrected measure: the bootstrap distribution of the apparent one, moved by the optimism.
 
-    Noma, Shinozaki, Iba, Teramukai and Furukawa 2021, Stat Med 40:5691, algorithm 1.
+    Noma, Shinozaki, Iba, Teramukai and Furukawa 2021, Stat Med 40:5691, algorithm 1. Refitted models are more
+    optimistic on their own sample than the model itself, so with few events per parameter the whole interval lies too
+    high: at 4 events per parameter it covered the AUC 73 times in 100, at 18 90 times; see `corrected_auc_interval`.
 
     Parameters
     ----------
@@ -157,13 +166,67 @@ def location_shifted_interval(
     if high - low <= 1e-9 * (1 + abs(apparent)):
         raise NotEstimableError(
             f"the apparent measure is {apparent:.6g} in every replicate, so its bootstrap distribution has no width",
-            do="For a calibration slope use `two_stage_interval` or the Wald interval of validation data.",
+            do="For a calibration slope use `corrected_slope_interval`.",
         )
     floor, ceiling = bounds
     return Interval(
         apparent - optimism, max(floor, low - optimism), min(ceiling, high - optimism), level, SHIFTED, used,
         len(values) - used,
     )  # fmt: skip
+
+
+def corrected_auc_interval(
+    apparent: float, corrected: float, events: int, non_events: int, level: float = 0.95
+) -> Interval:
+    """Interval of the AUC of a model in new patients, from its optimism-corrected AUC; clipped to [0, 1].
+
+    The squared standard error is the Hanley-McNeil variance at the corrected AUC, that of a validation in as many
+    patients, plus the square of half the optimism, for what a bootstrap leaves uncorrected when parameters are many.
+    `benchmarks/coverage.py` measures its coverage of the fitted model's own AUC.
+
+    Parameters
+    ----------
+    apparent, corrected : float
+        AUC of the model on the patients it was fitted to, and less its optimism.
+    events, non_events : int
+        Patients.
+
+    >>> found = corrected_auc_interval(0.80, 0.76, 40, 60)
+    >>> round(found.low, 3), round(found.high, 3)
+    (0.653, 0.867)
+    """
+    floor = min(max(corrected, 0.0), 1.0)
+    variance = hanley_mcneil(floor, events, non_events) + (apparent - corrected) ** 2 / 4
+    return _wald(corrected, float(np.sqrt(variance)), level, (0.0, 1.0))
+
+
+def corrected_slope_interval(
+    lp: ArrayLike, corrected_intercept: float, corrected_slope: float, level: float = 0.95
+) -> Interval:
+    """Interval of the calibration slope of a model in new patients, from its optimism-corrected slope.
+
+    The squared standard error is that of a slope estimated in as many patients with this spread of the linear
+    predictor and the corrected calibration, plus the square of half the optimism (1 - corrected slope).
+
+    Parameters
+    ----------
+    lp : float array (n,)
+        Linear predictor of the patients the model was fitted to.
+    corrected_intercept, corrected_slope : float
+
+    >>> import numpy as np
+    >>> found = corrected_slope_interval(np.linspace(-3, 2, 200), -0.05, 0.9)
+    >>> round(found.low, 3), round(found.high, 3)
+    (0.615, 1.185)
+    """
+    x = vector(lp, "lp")
+    p = expit(corrected_intercept + corrected_slope * x)
+    weight = p * (1 - p)
+    centred = x - np.average(x, weights=weight)
+    information = float(weight @ centred**2)
+    if information <= 0:
+        raise NotEstimableError("the linear predictor is constant: its calibration slope does not exist")
+    return _wald(corrected_slope, float(np.sqrt(1 / information + (1 - corrected_slope) ** 2 / 4)), level, _UNBOUNDED)
 
 
 def two_stage_interval(corrected: float, boot_corrected: ArrayLike, level: float = 0.95) -> Interval:
@@ -177,6 +240,14 @@ def two_stage_interval(corrected: float, boot_corrected: ArrayLike, level: float
     values = vector(boot_corrected, "boot_corrected")
     low, high, used = _percentiles(values, confidence_level(level))
     return Interval(float(corrected), low, high, level, TWO_STAGE, used, len(values) - used)
+
+
+_UNBOUNDED = (-np.inf, np.inf)
+
+
+def _wald(value: float, se: float, level: float, bounds: tuple[float, float]) -> Interval:
+    half = float(stats.norm.isf((1 - confidence_level(level)) / 2)) * se
+    return Interval(value, max(bounds[0], value - half), min(bounds[1], value + half), level, CORRECTED, 0, 0)
 
 
 def _percentiles(values: Floats, level: float) -> tuple[float, float, int]:

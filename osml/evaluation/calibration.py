@@ -22,6 +22,7 @@ from osml.evaluation.loess import Loess, loess
 from osml.evaluation.thresholds import Proportion, proportion
 from osml.stats.inputs import confidence_level
 from osml.stats.logistic import LogisticFit, fit_logistic
+from osml.stats.splines import rcs_basis, rcs_knots
 
 MINIMUM = 100  # events and non-events below which no flexible curve is drawn (Collins, Ogundimu and Altman 2016)
 
@@ -242,6 +243,26 @@ def calibration_groups(
             share = proportion(events, n, method=method, level=level)
             out.append(CalibrationGroup(n, expected / n, share, events, expected))
     return tuple(out)
+
+
+def calibration_spline(y: ArrayLike, p: ArrayLike, at: ArrayLike, *, knots: int = 5) -> Floats:
+    """Observed risk at predicted risks `at`, from a logistic model on a restricted cubic spline of logit p.
+
+    The parametric companion of the loess curve (`rms::lrm(y ~ rcs(qlogis(p), 5))`); default knots of `rcs_knots`.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(0.05, 0.95, 3000)
+    >>> curve = calibration_spline(rng.random(3000) < p, p, [0.2, 0.5, 0.8])
+    >>> bool(np.abs(curve - [0.2, 0.5, 0.8]).max() < 0.1)
+    True
+    """
+    labels = as_labels(y, both=True)
+    q = as_probabilities(p, len(labels), inner=True)
+    points = as_probabilities(at, len(np.atleast_1d(np.asarray(at))), name="at", inner=True)
+    places = rcs_knots(logit(q), knots)
+    fit = fit_logistic(rcs_basis(logit(q), places), labels)
+    return expit(fit.intercept + rcs_basis(logit(points), places) @ fit.coef)
 
 
 def spiegelhalter(y: ArrayLike, p: ArrayLike) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from osml.errors import NotEstimableError
+from osml.errors import InvalidInputError, NotEstimableError
 from osml.evaluation.inputs import Floats, as_groups, as_labels
 from osml.stats.inputs import confidence_level, vector
 
@@ -224,6 +224,21 @@ def delong_test_unpaired(
     return UnpairedAUC(auc_1, auc_2, delta, variance, delta / se, df, p_value, delta - half, delta + half, level)
 
 
+def hanley_mcneil(value: float, events: int, non_events: int) -> float:
+    """Variance of an AUC from its value and the numbers alone (Hanley and McNeil 1982, Radiology 143:29, eqs 1 and 2).
+
+    For planning and where no scores are at hand; `delong` uses the scores themselves.
+
+    >>> round(hanley_mcneil(0.8, 30, 70), 6)
+    0.002781
+    """
+    if not 0 <= value <= 1 or events < 1 or non_events < 1:
+        raise InvalidInputError(f"AUC {value!r} with {events} events and {non_events} non-events is not possible")
+    q_1, q_2 = value / (2 - value), 2 * value**2 / (1 + value)
+    spread = (events - 1) * (q_1 - value**2) + (non_events - 1) * (q_2 - value**2)
+    return float((value * (1 - value) + spread) / (events * non_events))
+
+
 @dataclass(frozen=True)
 class _Placements:
     """How many of the other class each row is on the right side of, for k scores: events (k, m), controls (k, n).
@@ -296,7 +311,7 @@ def _interval(placed: _Placements, variance: float | None, level: float, kind: s
         )
         return AUC(value, None, None, None, level, m, n, kind, reason)
     if variance <= 0:
-        what = "perfect separation" if value in (0.0, 1.0) else "a score without variation between patients"
+        what = "perfect separation" if value in (0.0, 1.0) else "every patient has the same placement"
         reason = f"not estimable: variance 0 ({what}); this does not mean certainty"
         return AUC(value, 0.0, None, None, level, m, n, kind, reason)
     half = float(stats.norm.isf((1 - level) / 2) * np.sqrt(variance))

@@ -223,6 +223,7 @@ def integrated_brier(
     horizons: ArrayLike,
     groups: ArrayLike | None = None,
     censoring: Censoring | None = None,
+    null_risk: ArrayLike | None = None,
     level: float = 0.95,
 ) -> IntegratedBrier:
     """Time average of the Brier score between the first and the last horizon.
@@ -233,6 +234,8 @@ def integrated_brier(
         Predicted probability of the event by each horizon.
     horizons : float array (k,)
         Increasing, at least two; a grid as fine as the follow-up is informative.
+    null_risk : float array (k,), optional
+        As for `brier_at`, one per horizon.
 
     Examples
     --------
@@ -246,7 +249,8 @@ def integrated_brier(
         raise InvalidInputError(f"horizons must be at least two increasing times, got {grid.tolist()}")
     if p.ndim != 2 or p.shape[1] != len(grid):
         raise InvalidInputError(f"risk must have shape (n, {len(grid)}), one column per horizon, got {p.shape}")
-    scores = [brier_at(time, event, p[:, k], t, groups, censoring, level=level) for k, t in enumerate(grid)]
+    null_risks = [None] * len(grid) if null_risk is None else vector(null_risk, "null_risk", len(grid)).tolist()
+    scores = [brier_at(time, event, p[:, k], t, groups, censoring, null_risks[k], level) for k, t in enumerate(grid)]
     span, z = float(grid[-1] - grid[0]), check_level(level)
     value = float(np.trapezoid([s.value for s in scores], grid)) / span
     null = float(np.trapezoid([s.null for s in scores], grid)) / span

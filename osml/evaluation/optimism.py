@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from osml.errors import InvalidInputError, NotEstimableError
+from osml.evaluation.bootstrap import Interval, corrected_auc_interval, corrected_slope_interval
 from osml.evaluation.inputs import Floats, as_labels
 from osml.evaluation.loess import smooth_sorted
 from osml.evaluation.measures import MEASURES, emax, measures_batch
@@ -138,6 +139,8 @@ class LogisticOptimism:
         Per replicate; NaN rows failed.
     coefs : float array (B, p + 1)
         Refitted coefficients, intercept first; NaN rows failed (separation, one class, no convergence).
+    auc, slope : Interval
+        Optimism-corrected, with an interval for the fitted model in new patients.
     curve : CalibrationCurve or None
     """
 
@@ -145,6 +148,8 @@ class LogisticOptimism:
     boot_on_boot: Floats
     boot_on_original: Floats
     coefs: Floats
+    auc: Interval
+    slope: Interval
     curve: CalibrationCurve | None
 
 
@@ -155,6 +160,7 @@ def optimism_logistic(
     *,
     counts: ArrayLike | None = None,
     curve_at: ArrayLike | None = None,
+    level: float = 0.95,
 ) -> LogisticOptimism:
     """Bootstrap optimism of an unpenalised logistic model with a fixed design, all replicates at once.
 
@@ -171,6 +177,8 @@ def optimism_logistic(
     curve_at : float array (m,), optional
         Probabilities at which to correct the lowess calibration curve (`rms::calibrate`); a replicate counts at a point
         only where both of its curves reach it.
+    level : float
+        Of the intervals of AUC and slope.
 
     Raises
     ------
@@ -211,7 +219,11 @@ def optimism_logistic(
     curve = None
     if curve_at is not None:
         curve = _curve(labels, expit(own[0]), expit(lp), weight[good], vector(curve_at, "curve_at"), len(weight))
-    return LogisticOptimism(_combine(apparent, train, test, MEASURES), train, test, coefs, curve)
+    summary = _combine(apparent, train, test, MEASURES)
+    events = int(labels.sum())
+    area = corrected_auc_interval(*summary.of("auc"), events, n - events, level)
+    slope = corrected_slope_interval(own[0], summary.of("intercept")[1], summary.of("slope")[1], level)
+    return LogisticOptimism(summary, train, test, coefs, area, slope, curve)
 
 
 def calibration_grid(p: ArrayLike, points: int = 50) -> Floats:

@@ -87,9 +87,10 @@ class SurvivalCalibration:
         One minus Kaplan-Meier at the horizon; no interval (NaN) where nobody is left.
     o_e : Estimate
         Observed / expected, interval on the log scale; above 1, risks are too low.
-    citl : Estimate
+    citl : Estimate or None
         Calibration-in-the-large: log cumulative hazard at the horizon of a Cox model with offset log(-log(1 - risk)),
-        the intercept of `risk` on that scale. 0 is ideal; above 0, risks are too low.
+        the intercept of `risk` on that scale. 0 is ideal; above 0, risks are too low. None with `citl_reason` where a
+        risk is exactly 0 or 1.
     slope : Estimate or None
         Cox coefficient of the linear predictor (by default log(-log(1 - risk))); 1 is ideal, below 1 predictions are
         too extreme. None with `slope_reason` where it is not estimable.
@@ -105,7 +106,8 @@ class SurvivalCalibration:
     expected: float
     observed: Estimate
     o_e: Estimate
-    citl: Estimate
+    citl: Estimate | None
+    citl_reason: str
     slope: Estimate | None
     slope_reason: str
     groups: SurvivalGroups
@@ -130,7 +132,8 @@ def calibration_at(
     time, event : arrays (n,)
         Times > 0; event True or 1. One row per patient.
     risk : float array (n,)
-        Predicted probability of the event by the horizon, strictly between 0 and 1.
+        Predicted probability of the event by the horizon. A risk of exactly 0 or 1 has no log(-log(1 - risk)): the
+        measures on that scale then come back as None with the reason.
     horizon : float
         In the unit of the times.
     lp : float array (n,), optional
@@ -155,7 +158,7 @@ def calibration_at(
     '4 events by 6: a smooth curve and its ICI need at least 100'
     """
     t, e = check_survival(time, event)
-    p = as_probabilities(risk, len(t), inner=True)
+    p = as_probabilities(risk, len(t), name="risk")
     horizon, z = check_horizon(horizon), check_level(level)
     by_horizon = int(np.sum(e & (t <= horizon)))
     at_risk = int(np.sum(t >= horizon))
@@ -166,13 +169,22 @@ def calibration_at(
         raise NotEstimableError(
             f"not estimable at {horizon:g}: follow-up ends at {t.max():g}", do="Choose an earlier horizon."
         )
-    offset = np.log(-np.log1p(-p))
     expected = float(p.mean())
+    if expected == 0:
+        raise NotEstimableError("every predicted risk is 0, yet events happened: O/E is infinite")
     ratio = observed.value / expected
     spread = observed.se / observed.value
     o_e = Estimate(ratio, ratio * spread, ratio * np.exp(-z * spread), ratio * np.exp(z * spread), level)
-    slope, slope_reason = _slope(t, e, offset if lp is None else lp, z, level)
-    flexible, flexible_reason = _flexible(t, e, p, offset, horizon, by_horizon, level)
+    certain = int(np.sum((p == 0) | (p == 1)))
+    reason = f"{certain} predicted risks are exactly 0 or 1, whose log(-log(1 - risk)) is infinite" if certain else ""
+    citl, flexible, flexible_reason = None, None, reason
+    slope, slope_reason = (None, reason) if lp is None else _slope(t, e, lp, z, level)
+    if not certain:
+        cloglog = np.log(-np.log1p(-p))
+        citl = _in_the_large(t, e, cloglog, horizon, z, level)
+        flexible, flexible_reason = _flexible(t, e, p, cloglog, horizon, by_horizon, level)
+        if lp is None:
+            slope, slope_reason = _slope(t, e, cloglog, z, level)
     return SurvivalCalibration(
         horizon,
         len(t),
@@ -181,7 +193,8 @@ def calibration_at(
         expected,
         observed,
         o_e,
-        _in_the_large(t, e, offset, horizon, z, level),
+        citl,
+        reason,
         slope,
         slope_reason,
         calibration_groups(t, e, p, horizon, groups, conf, level),
@@ -208,7 +221,7 @@ def calibration_groups(
     (array([0.15, 0.85]), array([0., 1.]))
     """
     t, e = check_survival(time, event)
-    p = as_probabilities(risk, len(t))
+    p = as_probabilities(risk, len(t), name="risk")
     horizon = check_horizon(horizon)
     if groups < 1 or groups > len(t):
         raise InvalidInputError(f"groups must lie between 1 and the {len(t)} patients, got {groups}")

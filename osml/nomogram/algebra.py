@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from osml.errors import InvalidInputError
 from osml.nomogram.components import Axis, Component
 from osml.nomogram.interval import Interval
+from osml.nomogram.metadata import check_metadata
 from osml.nomogram.spec import CoxOutcome, FloatArray, Outcome, Predictor
 from osml.stats.terms import LinearModel
 
@@ -55,6 +56,9 @@ class Nomogram:
     interval: Interval | None = None
     training_totals: TotalRange | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_metadata(self.metadata)
 
     def predictor(self, name: str) -> Predictor:
         """The predictor of that name."""

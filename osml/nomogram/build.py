@@ -13,7 +13,6 @@ from osml.errors import InvalidInputError, NotEstimableError
 from osml.nomogram.algebra import Nomogram, TotalRange
 from osml.nomogram.components import components
 from osml.nomogram.interval import Interval
-from osml.nomogram.metadata import check_metadata
 from osml.nomogram.spec import FloatArray, Outcome, Predictor
 from osml.nomogram.verify import verify_points
 from osml.stats.terms import LinearModel
@@ -74,7 +73,6 @@ def build(
         raise InvalidInputError(f"extremes is {extremes!r}: choose 'axis' or 'ticks'")
     if not np.all(np.isfinite([model.intercept, *model.coef])):
         raise InvalidInputError("the model holds coefficients that are not finite")
-    check_metadata(metadata or {})
     parts = components(model, predictors, extremes=extremes)
     span = max((c.maximum - c.minimum for c in parts), default=0.0)
     if span <= 1e-12:

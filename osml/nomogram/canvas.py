@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from osml.nomogram.fonts import MM_PER_PT, FontSet, Style
@@ -103,15 +103,28 @@ Mark = Text | Line | Polygon | Circle | Group
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """Where the axes of a page lie, for what is drawn over them later: mm, and (role, name, heights) of each row.
+
+    Points 0 to 100, and totals 0 to `full`, run from x0 to x1.
+    """
+
+    x0: float
+    x1: float
+    full: float
+    rows: tuple[tuple[str, str, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Page:
-    """A page in mm. `geometry` says where the axes lie, for overlays drawn later."""
+    """A page in mm; `geometry` where it holds axes."""
 
     width: float
     height: float
     marks: tuple[Mark, ...]
     title: str = ""
     description: str = ""
-    geometry: dict[str, object] = field(default_factory=dict)
+    geometry: Geometry | None = None
 
     def flat(self) -> Iterator[Text | Line | Polygon | Circle]:
         """All marks, groups opened, in drawing order."""

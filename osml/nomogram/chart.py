@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from osml.errors import InvalidInputError
 from osml.nomogram import words
 from osml.nomogram.algebra import Nomogram
-from osml.nomogram.canvas import ASCENT, DESCENT, Group, Ink, Line, Mark, Page, Polygon, Text
+from osml.nomogram.canvas import ASCENT, DESCENT, Geometry, Group, Ink, Line, Mark, Page, Polygon, Text
 from osml.nomogram.fonts import MM_PER_PT, FontSet, Style
 from osml.nomogram.frame import Block, Frame
 from osml.nomogram.metadata import NOTICE
@@ -159,12 +159,8 @@ def _page(
         marks += [m.moved(at) for m in text]
         at += height
     marks += footer_marks(nomogram, style, frame.fonts)
-    geometry = {
-        "x0": frame.x0,
-        "x1": frame.x1,
-        "full": full_total(nomogram),
-        "rows": [(p.block.role, p.block.name, [p.y + dy for dy in p.block.lines]) for p in placed],
-    }
+    rows_at = tuple((p.block.role, p.block.name, tuple(p.y + dy for dy in p.block.lines)) for p in placed)
+    geometry = Geometry(frame.x0, frame.x1, full_total(nomogram), rows_at)
     return Page(style.width, style.height, tuple(marks), words.title(nomogram), words.description(nomogram), geometry)
 
 

@@ -17,7 +17,7 @@ from osml.errors import InvalidInputError
 from osml.nomogram.equation import equation
 from osml.nomogram.spec import FloatArray, Predictor
 from osml.nomogram.ticks import minor_ticks, round_ticks
-from osml.stats.terms import Interaction, LinearModel, Spline, Term, Values
+from osml.stats.terms import Category, Interaction, Linear, LinearModel, Log, Spline, Term, Values
 
 MAX_AXES = 6
 
@@ -121,7 +121,7 @@ def _check_inputs(model: LinearModel, predictors: Sequence[Predictor]) -> None:
                 raise InvalidInputError(
                     f"{part.input!r} enters the model as a {kind} but is a {predictor.kind} predictor"
                 )
-            if part.kind == "category" and tuple(part.levels) != predictor.levels:
+            if isinstance(part, Category) and tuple(part.levels) != predictor.levels:
                 raise InvalidInputError(f"levels of {part.input!r}: model {part.levels}, predictor {predictor.levels}")
             if part.kind == "log" and predictor.bounds[0] <= 0:
                 raise InvalidInputError(f"{part.input!r} enters as a logarithm but its axis begins at {predictor.low}")
@@ -197,7 +197,7 @@ def _turns(model: LinearModel, part: Component, axis: Axis, pieces: tuple[float,
     return tuple(out)
 
 
-def _simple(term: Term) -> tuple[Term, ...]:
+def _simple(term: Term) -> tuple[Linear | Log | Spline | Category, ...]:
     return (term.first, term.second) if isinstance(term, Interaction) else (term,)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import matplotlib as mpl
-from fontTools import subset
-from fontTools.ttLib import TTFont, TTLibError
+from fontTools import subset  # type: ignore[import-untyped]
+from fontTools.ttLib import TTFont, TTLibError  # type: ignore[import-untyped]
 from matplotlib.font_manager import get_font
 from matplotlib.ft2font import FT2Font, LoadFlags
 

@@ -51,13 +51,13 @@ def place_all(
         if not beam:
             return None
     best = beam[0][1]
-    chosen = dict(zip(order, best, strict=True))
+    where = dict(zip(order, best, strict=True))
     depth: dict[tuple[Side, int], float] = {}
-    for i, (_, side, tier) in chosen.items():
+    for i, (_, side, tier) in where.items():
         depth[side, tier] = max(depth.get((side, tier), 0.0), labels[i].height)
     return [
         Placed(left, side, tier, sum(depth.get((side, t), 0.0) for t in range(tier)))
-        for left, side, tier in (chosen[i] for i in range(len(labels)))
+        for left, side, tier in (where[i] for i in range(len(labels)))
     ]
 
 

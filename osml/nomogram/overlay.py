@@ -71,6 +71,6 @@ def diamond(x: float, y: float, r: float = 1.1) -> Polygon:
 def _line_offset(nomogram: Nomogram, frame: Frame, reading: Reading, block: Block) -> float:
     if len(block.lines) == 1:
         return block.lines[0]
-    parts = segments(nomogram, reading.component, reading.axis, spare_points(frame))
+    parts = segments(nomogram, reading.component, reading.axis, spare_points(frame.x1 - frame.x0))
     inside = [s for s in parts if reading.value <= s.high]
     return block.lines[(inside[0] if inside else parts[-1]).line]

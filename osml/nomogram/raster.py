@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,7 +19,6 @@ from osml.nomogram.canvas import Circle, Line, Page, Text
 from osml.nomogram.fonts import MM_PER_PT, FontSet
 
 INCH = 25.4
-_SETTINGS = {"pdf.fonttype": 42, "pdf.compression": 6, "path.simplify": False, "text.usetex": False}
 _ALIGN = {"start": "left", "middle": "center", "end": "right"}
 
 
@@ -31,14 +31,18 @@ def write_pdf(pages: Sequence[Page], path: Path, fonts: FontSet, colours: Mappin
         "Title": pages[0].title,
         "Subject": pages[0].description,
     }
-    with mpl.rc_context(_SETTINGS), PdfPages(path, metadata=about) as document:
+    with _settings(), PdfPages(path, metadata=about) as document:
         for page in pages:
             document.savefig(_figure(page, fonts, colours))
 
 
+def _settings() -> AbstractContextManager[None]:
+    return mpl.rc_context({"pdf.fonttype": 42, "pdf.compression": 6, "path.simplify": False, "text.usetex": False})
+
+
 def write_png(page: Page, path: Path, fonts: FontSet, colours: Mapping[str, str], dpi: int = 200) -> None:
     """One page as PNG."""
-    with mpl.rc_context(_SETTINGS):
+    with _settings():
         figure = _figure(page, fonts, colours)
         FigureCanvasAgg(figure).print_figure(path, dpi=dpi, format="png", metadata={"Software": "osml"})
 

@@ -92,9 +92,9 @@ def segments(nomogram: Nomogram, component: Component, axis: Axis, spare: float 
     return out
 
 
-def spare_points(frame: Frame) -> float:
-    """Room between two parts on one line that their end labels need, in points."""
-    return 14.0 / (frame.x1 - frame.x0) * 100
+def spare_points(width: float) -> float:
+    """Room between two parts on one line that their end labels need, in points, on axes `width` mm wide."""
+    return 14.0 / width * 100
 
 
 def turning_text(nomogram: Nomogram, component: Component, axis: Axis, value: float) -> str:
@@ -108,7 +108,7 @@ def turning_text(nomogram: Nomogram, component: Component, axis: Axis, value: fl
 
 
 def _number(nomogram: Nomogram, frame: Frame, component: Component, axis: Axis, p: Predictor, words: Wording) -> Block:
-    parts = segments(nomogram, component, axis, spare_points(frame))
+    parts = segments(nomogram, component, axis, spare_points(frame.x1 - frame.x0))
     count = max(s.line for s in parts) + 1
     deep = STRIP + 0.5 if p.histogram is not None else 1.7
     label_height = (ASCENT + DESCENT) * frame.em

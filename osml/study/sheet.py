@@ -131,7 +131,7 @@ def _metadata(
         "events": int(outcome.event.sum()),
         "parameters": fitted.recipe.candidate_parameters,
         "performance": _performance(facts, isinstance(outcome, BinaryOutcome)),
-        "warnings": [f"{f.code}: {BY_CODE[f.code].title}: {f.evidence}" for f in mine if BY_CODE[f.code].severity != "note" and f.code != "OSML041"],
+        "warnings": _synthetic(schema) + [f"{f.code}: {BY_CODE[f.code].title}: {f.evidence}" for f in mine if BY_CODE[f.code].severity != "note" and f.code != "OSML041"],
         "accepted": {f.code: accepted[f.code] for f in mine if f.code in accepted},
         "notes": _notes(schema, fitted),
         "provenance": {
@@ -152,10 +152,12 @@ def _metadata(
     return out
 
 
+def _synthetic(schema: Schema) -> list[str]:
+    return [f"SYNTHETIC DATA: {schema.study.synthetic}."] if schema.study.synthetic else []
+
+
 def _notes(schema: Schema, fitted: FittedNomogram) -> list[str]:
     notes = []
-    if schema.study.synthetic:
-        notes.append(f"SYNTHETIC DATA: {schema.study.synthetic}")
     slope = fitted.slope
     if fitted.recipe.shrink == "uniform":
         notes.append(f"Coefficients were multiplied by {slope.value:.3f} ({slope.source}).")

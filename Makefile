@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export MPLBACKEND := Agg
+
+.PHONY: demo test test-full lint types bench gallery clean
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/osml synth nac --out examples/nac
+	$(BIN)/osml fit configs/mri_nac_response.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not full" tests
+	$(BIN)/python -m pytest -q --doctest-modules osml
+
+test-full: $(STAMP)
+	scripts/system-packages
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m full tests
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gallery: $(STAMP)
+	$(BIN)/python examples/gallery/make_gallery.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
