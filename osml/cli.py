@@ -85,11 +85,21 @@ def init(
 
 
 @app.command()
-def check(schema: SchemaFile, set_: Overrides = None) -> None:
-    """Check schema, table and sample size without fitting anything."""
-    from osml.study.report_checks import report_checks
+def check(
+    schema: SchemaFile,
+    set_: Overrides = None,
+    leakage: Annotated[bool, typer.Option("--leakage", help="show that nothing leaks between patients (fits many models)")] = False,
+    permutations: Annotated[int, typer.Option(min=2, help="for --leakage; below 200 nothing is called passed")] = 200,
+    workers: Annotated[Optional[int], typer.Option(min=1, help="for --leakage: processes")] = None,
+) -> None:
+    """Check schema, table and sample size; with --leakage also the pipeline."""
+    from osml.study.report_checks import report_checks, report_leakage
 
-    if report_checks(schema, set_ or (), typer.echo):
+    if leakage:
+        bad = report_leakage(schema, set_ or (), permutations, workers, typer.echo)
+    else:
+        bad = report_checks(schema, set_ or (), typer.echo)
+    if bad:
         raise typer.Exit(EXIT_CHECK)
 
 

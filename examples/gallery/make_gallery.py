@@ -146,8 +146,8 @@ def spline() -> nm.Nomogram:
     coefficients = {
         "Intercept": 0.4,
         "age": -0.095,
-        "age'": 0.21,
-        "age''": -0.28,
+        "age'": 0.42,
+        "age''": -0.62,
         "alp": 0.006,
         "alp'": -0.0055,
         "size": 0.09,
@@ -188,6 +188,7 @@ def survival(show: str = "risk") -> nm.Nomogram:
     rng = np.random.default_rng(5)
     n = 412
     age, ldh = rng.gamma(6, 4, n).round(), np.exp(rng.normal(5.6, 0.45, n)).round()
+    hits = rng.random(n) < 0.35
     mets, margin = (rng.random(n) < 0.2).astype(float), rng.integers(0, 3, n).astype(float)
     times = tuple(float(t) for t in range(2, 122, 2))
     steps = tuple(float(np.exp(-0.011 * t**0.93)) for t in times)
@@ -196,9 +197,7 @@ def survival(show: str = "risk") -> nm.Nomogram:
         nm.number_predictor(
             "ldh", ldh, log=True, label="Lactate dehydrogenase", unit="U/l", units=(nm.Unit("µkat/l", 1 / 60),)
         ),
-        nm.category_predictor(
-            "mets", mets, ("M0", "M1"), label="Metastases at diagnosis", events=(rng.random(n) < 0.02)
-        ),
+        nm.category_predictor("mets", mets, ("M0", "M1"), label="Metastases at diagnosis", events=hits),
         nm.category_predictor("margin", margin, ("wide", "marginal", "intralesional"), label="Surgical margin"),
     ]
     outcome = nm.CoxOutcome(

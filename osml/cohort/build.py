@@ -48,10 +48,15 @@ def read_cohort(loaded: LoadedSchema) -> BuiltCohort:
     TableError
         Every misspelt column, unknown level, impossible value, duplicate or contradictory row, at once.
     """
+    block = loaded.schema.cohort
+    return build_cohort(loaded, read_table(loaded.table_path, delimiter=block.delimiter, sheet=block.sheet))
+
+
+def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
+    """The cohort of a table that is already in memory; errors as `read_cohort`."""
     schema, where = loaded.schema, loaded.where
     block = schema.cohort
-    table = read_table(loaded.table_path, delimiter=block.delimiter, sheet=block.sheet)
-    asked = [(block.patient, where("cohort", "patient")), *_target_columns(schema, where)]
+    asked = [(block.patient, where("cohort", "patient")), *target_columns(schema, where)]
     asked += [(column, place) for column, place in _key_columns(schema, where)]
     if block.row:
         asked.append((block.row, where("cohort", "row")))
@@ -114,7 +119,8 @@ def table_problems(problems: Iterable[CellProblem], table: Table, patients: list
     )
 
 
-def _target_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
+def target_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
+    """(column, file:line that asks for it) of the outcome."""
     target = schema.target
     if isinstance(target, BinaryTarget):
         return [(target.column, where("target", "column"))]

@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from osml.errors import InvalidInputError, NotEstimableError
-from osml.evaluation.discrimination import brier, log_loss, scaled_brier
+from osml.evaluation.discrimination import brier, log_loss, nagelkerke, scaled_brier
 from osml.evaluation.inputs import Floats, as_labels, as_probabilities
 from osml.evaluation.loess import Loess, loess
 from osml.evaluation.thresholds import Proportion, proportion
@@ -92,6 +92,10 @@ class Calibration:
     o_e : Estimate
         Observed / expected events; the interval is on the log scale, with the predictions taken as given.
     brier, scaled_brier, log_loss : float
+    r2 : float
+        Nagelkerke's, of the probabilities as they are (below 0 when they do worse than the prevalence).
+    d, u, q : float or None
+        Discrimination (LR - 1) / n of the probabilities as they are, unreliability, and quality d - u (`val.prob`).
     spiegelhalter_z, spiegelhalter_p : float
         Spiegelhalter 1986, test that the Brier score is what the probabilities promise.
     unreliability, unreliability_p : float or None
@@ -115,6 +119,10 @@ class Calibration:
     brier: float
     scaled_brier: float
     log_loss: float
+    r2: float
+    d: float
+    u: float | None
+    q: float | None
     spiegelhalter_z: float
     spiegelhalter_p: float
     unreliability: float | None
@@ -156,7 +164,11 @@ def calibration(y: ArrayLike, p: ArrayLike, *, level: float = 0.95, fitted_here:
     groups = calibration_groups(labels, q, level=level)
     z = spiegelhalter(labels, q)
     grid = np.linspace(q.min(), q.max(), 101)
-    unreliability = None if fit is None else 2 * (fit.log_likelihood - _log_likelihood(labels, lp))
+    share = events / n
+    given, null = _log_likelihood(labels, lp), n * float(share * np.log(share) + (1 - share) * np.log1p(-share))
+    d = (2 * (given - null) - 1) / n
+    unreliability = None if fit is None else 2 * (fit.log_likelihood - given)
+    u = None if unreliability is None else (unreliability - 2) / n
     few = min(events, n - events)
     flexible, why = None, f"not drawn: {events} events and {n - events} non-events, below {MINIMUM} of one of them"
     if few >= MINIMUM:
@@ -172,6 +184,10 @@ def calibration(y: ArrayLike, p: ArrayLike, *, level: float = 0.95, fitted_here:
         brier=brier(labels, q),
         scaled_brier=scaled_brier(labels, q),
         log_loss=log_loss(labels, q),
+        r2=nagelkerke(given, null, n),
+        d=d,
+        u=u,
+        q=None if u is None else d - u,
         spiegelhalter_z=z,
         spiegelhalter_p=float(2 * stats.norm.sf(abs(z))),
         unreliability=unreliability,

@@ -335,9 +335,12 @@ def _mean_over_pairs(difference: Any, samples: Sequence[ArrayLike]) -> float | N
 
 
 def _decimals(x: Array) -> int:
-    """Decimals that show three significant digits of the spread, at most four."""
-    spread = float(x.std(ddof=1)) if x.size > 1 else 0.0
-    return min(4, max(0, 2 - floor(log10(spread)))) if spread > 0 else 1
+    """Decimals that show three significant digits of the spread (SD, or less where outliers make it), at most four."""
+    if x.size < 2 or np.ptp(x) == 0:
+        return 1
+    quartiles = float(np.subtract(*np.quantile(x, [0.75, 0.25]))) / 1.349
+    sd = float(x.std(ddof=1))
+    return min(4, max(0, 2 - floor(log10(min(sd, quartiles) if quartiles > 0 else sd))))
 
 
 def _summary(x: Array, normal: bool, decimals: int) -> str:

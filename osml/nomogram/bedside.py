@@ -13,8 +13,8 @@ from osml.errors import InvalidInputError
 from osml.nomogram.algebra import Nomogram
 from osml.nomogram.components import Axis, Component
 from osml.nomogram.metadata import NOTICE
+from osml.nomogram.outcome_axis import shown
 from osml.nomogram.rows import condition
-from osml.nomogram.scales import shown
 from osml.nomogram.spec import FloatArray
 from osml.nomogram.table import safe_cell
 from osml.nomogram.ticks import number_text

@@ -21,8 +21,8 @@ from osml.nomogram.chart import make_chart
 from osml.nomogram.components import Component
 from osml.nomogram.fonts import FontSet
 from osml.nomogram.metadata import NOTICE
+from osml.nomogram.outcome_axis import shown
 from osml.nomogram.rows import segments, spare_points
-from osml.nomogram.scales import shown
 from osml.nomogram.serialise import to_dict
 from osml.nomogram.svg import svg_text
 from osml.nomogram.theme import page_style, theme_colours

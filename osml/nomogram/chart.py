@@ -12,22 +12,25 @@ from osml.nomogram.canvas import ASCENT, DESCENT, Geometry, Group, Ink, Line, Ma
 from osml.nomogram.fonts import MM_PER_PT, FontSet, Style
 from osml.nomogram.frame import Block, Frame
 from osml.nomogram.metadata import NOTICE
+from osml.nomogram.outcome_axis import full_total
 from osml.nomogram.overlay import Placement, overlay
 from osml.nomogram.patient import WorkedExample
 from osml.nomogram.rows import predictor_rows
-from osml.nomogram.scales import full_total, outcome_rows, ruler, total_row
+from osml.nomogram.scales import outcome_rows, ruler, total_row
 from osml.nomogram.theme import PageStyle
 
-MIN_GAP, ROOMY_GAP, WIDE_GAP = 1.0, 1.8, 5.5
+MIN_GAP, ROOMY_GAP, WIDE_GAP = 0.7, 1.8, 12.0
 FOOTER = 7.0
+Strip = tuple[tuple[Mark, ...], float]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Pages of the chart, and whether the five steps found room on them."""
+    """Pages of the chart, and what found no room on them: the five steps, the notes."""
 
     pages: tuple[Page, ...]
     steps_inside: bool
+    notes_left: tuple[str, ...]
 
 
 def make_chart(
@@ -35,27 +38,42 @@ def make_chart(
 ) -> Chart:
     """Lay the chart out.
 
-    Steps leave the page when it is full, then predictors continue on further pages, each with its own points ruler.
-    With `grow`, the one page becomes as tall as it must.
+    When the page is full the steps leave it, then the notes, then predictors continue on further pages, each with its
+    own points ruler. With `grow`, the one page becomes as tall as it must.
     """
     frame = _frame(nomogram, style, fonts, example)
     rows, tail = predictor_rows(nomogram, frame), [total_row(nomogram, frame), *outcome_rows(nomogram, frame)]
-    head, y = header_marks(nomogram, style, fonts)
-    steps = _steps(style, fonts) if style.sheet else ((), 0.0)
-    under = _under(nomogram, style, fonts, example)
-    rule = ruler(frame)
-    need = y + _stack([rule, *rows, *tail], MIN_GAP) + under[1] + FOOTER + style.margin
+    head, top = header_marks(nomogram, style, fonts)
+    steps: Strip = _steps(style, fonts) if style.sheet else ((), 0.0)
+    sentences = tuple(words.notes(nomogram, frame.x1 - frame.x0))
+    full = _under(style, fonts, example, sentences)
+    sheet = Sheet(nomogram, frame, style, head, top, ruler(frame), example)
+    need = top + _stack([sheet.rule, *rows, *tail], MIN_GAP) + FOOTER + style.margin
     if style.height is None or grow:
-        comfortable = need + (ROOMY_GAP - MIN_GAP) * (len(rows) + len(tail)) + steps[1]
-        height = max(comfortable, style.height or 0.0)
-        page = _page(nomogram, frame, replace(style, height=height), head, y, rule, rows, tail, [under, steps], example)
-        return Chart((page,), True)
-    room = style.height
-    if need + steps[1] <= room:
-        return Chart((_page(nomogram, frame, style, head, y, rule, rows, tail, [under, steps], example),), True)
-    if need <= room:
-        return Chart((_page(nomogram, frame, style, head, y, rule, rows, tail, [under], example),), False)
-    return Chart(tuple(_several(nomogram, frame, style, head, y, rule, rows, tail, under, example)), False)
+        roomy = need + (ROOMY_GAP - MIN_GAP) * (len(rows) + len(tail)) + full[1] + steps[1]
+        tall = replace(sheet, style=replace(style, height=max(roomy, style.height or 0.0)))
+        return Chart((_page(tall, rows, tail, [full, steps]),), True, ())
+    if need + full[1] + steps[1] <= style.height:
+        return Chart((_page(sheet, rows, tail, [full, steps]),), True, ())
+    if need + full[1] <= style.height:
+        return Chart((_page(sheet, rows, tail, [full]),), False, ())
+    short = _under(style, fonts, example, words.short_notes(nomogram))
+    if need + short[1] <= style.height:
+        return Chart((_page(sheet, rows, tail, [short]),), False, sentences)
+    return Chart(tuple(_several(sheet, rows, tail, short)), False, sentences)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What every page of one chart shares."""
+
+    nomogram: Nomogram
+    frame: Frame
+    style: PageStyle
+    head: tuple[Mark, ...]
+    top: float
+    rule: Block
+    example: WorkedExample | None
 
 
 def _frame(nomogram: Nomogram, style: PageStyle, fonts: FontSet, example: WorkedExample | None) -> Frame:
@@ -66,65 +84,52 @@ def _frame(nomogram: Nomogram, style: PageStyle, fonts: FontSet, example: Worked
     return Frame(fonts, style, left + 1.0, left + 3.0 + 1.2 * small, right - column - 2.0 * small, right - column)
 
 
-def _several(
-    nomogram: Nomogram,
-    frame: Frame,
-    style: PageStyle,
-    head: tuple[Mark, ...],
-    top: float,
-    rule: Block,
-    rows: list[Block],
-    tail: list[Block],
-    under: tuple[tuple[Mark, ...], float],
-    example: WorkedExample | None,
-) -> list[Page]:
-    """Fill pages with predictors; totals and outcomes stand on the last one."""
+def _several(sheet: Sheet, rows: list[Block], tail: list[Block], under: Strip) -> list[Page]:
+    """Spread predictors evenly over as few pages as hold them; totals and outcomes stand on the last one."""
+    style = sheet.style
     assert style.height is not None
-    start = top
-    pages: list[list[Block]] = [[]]
-    for row in rows:
-        end = start + _stack([rule, *pages[-1], row], MIN_GAP) + FOOTER + style.margin
-        if end > style.height and pages[-1]:
-            pages.append([])
-        pages[-1].append(row)
-    end = start + _stack([rule, *pages[-1], *tail], MIN_GAP) + under[1] + FOOTER + style.margin
-    if end > style.height:
-        pages.append([])
-    if start + _stack([rule, *tail], MIN_GAP) + under[1] + FOOTER + style.margin > style.height:
+    fixed = sheet.top + FOOTER + style.margin + sheet.rule.height + MIN_GAP
+    room = style.height - fixed - style.line - 1.0
+    room_last = style.height - fixed - under[1] - _stack(tail, MIN_GAP)
+    if room_last < 0 or max(b.height for b in rows) + MIN_GAP > room:
         raise InvalidInputError(
             "the notes and the worked example leave no room for the axes on the page",
-            do="Shorten the definitions, warnings and notes, or draw the worked example as SVG.",
+            do="Shorten the definitions, warnings and labels, or draw to SVG, whose page grows.",
         )
-    last = len(pages) - 1
-    return [
-        _page(
-            nomogram,
-            frame,
-            style,
-            head,
-            top,
-            rule,
-            part,
-            tail if i == last else [],
-            [under] if i == last else [],
-            example,
-        )
-        for i, part in enumerate(pages)
-    ]
+    parts: list[list[Block]] = []
+    for count in range(2, len(rows) + 2):
+        parts = _spread(rows, _stack(rows, MIN_GAP) / (count - 1 + room_last / room), room, room_last, count)
+        if parts:
+            break
+    note = _continued(style, sheet.frame.fonts)
+    last = len(parts) - 1
+    return [_page(sheet, p, tail if i == last else [], [under if i == last else note]) for i, p in enumerate(parts)]
 
 
-def _page(
-    nomogram: Nomogram,
-    frame: Frame,
-    style: PageStyle,
-    head: tuple[Mark, ...],
-    top: float,
-    rule: Block,
-    rows: list[Block],
-    tail: list[Block],
-    texts: Sequence[tuple[tuple[Mark, ...], float]],
-    example: WorkedExample | None,
-) -> Page:
+def _spread(rows: list[Block], share: float, room: float, room_last: float, count: int) -> list[list[Block]]:
+    """Rows on `count` pages, each filled to about `share`; empty when they do not fit."""
+    parts: list[list[Block]] = [[]]
+    for row in rows:
+        used = _stack(parts[-1], MIN_GAP)
+        over = used + row.height + MIN_GAP > room or (used + row.height / 2 > share and len(parts) < count)
+        if over and parts[-1] and len(parts) < count:
+            parts.append([])
+        parts[-1].append(row)
+    while len(parts) < count:
+        parts.append([])
+    fits = all(_stack(p, MIN_GAP) <= room for p in parts[:-1]) and _stack(parts[-1], MIN_GAP) <= room_last
+    return parts if fits else []
+
+
+def _continued(style: PageStyle, fonts: FontSet) -> Strip:
+    text = "Continued on the next page: add the points of all pages before reading Total points."
+    marks, y = paragraph(style, fonts, text, 1.0, face="bold", role="continued")
+    return tuple(marks), y
+
+
+def _page(sheet: Sheet, rows: list[Block], tail: list[Block], texts: Sequence[Strip]) -> Page:
+    nomogram, frame, style, example = sheet.nomogram, sheet.frame, sheet.style, sheet.example
+    rule, head, top = sheet.rule, sheet.head, sheet.top
     assert style.height is not None
     bottom = style.height - style.margin - FOOTER - sum(h for _, h in texts)
     blocks = [rule, *rows, *tail]
@@ -231,23 +236,20 @@ def header_marks(
     return tuple(marks), y + 2.0
 
 
-def _under(
-    nomogram: Nomogram, style: PageStyle, fonts: FontSet, example: WorkedExample | None
-) -> tuple[tuple[Mark, ...], float]:
+def _under(style: PageStyle, fonts: FontSet, example: WorkedExample | None, sentences: Sequence[str]) -> Strip:
     """Worked example and notes under the chart, from 0 downwards."""
     marks: list[Mark] = []
     y = 1.6
     if example is not None:
-        drawn, y = paragraph(
-            style, fonts, "Worked example. " + " ".join(example.sentences()), y, "patient", role="example"
-        )
+        text = "Worked example. " + " ".join(example.sentences())
+        drawn, y = paragraph(style, fonts, text, y, "patient", role="example")
         marks += drawn
         y += 0.8
-    drawn, y = paragraph(style, fonts, " ".join(words.notes(nomogram)), y, "muted", role="notes")
+    drawn, y = paragraph(style, fonts, " ".join(sentences), y, "muted", role="notes")
     return (*marks, *drawn), y + 1.2
 
 
-def _steps(style: PageStyle, fonts: FontSet) -> tuple[tuple[Mark, ...], float]:
+def _steps(style: PageStyle, fonts: FontSet) -> Strip:
     """How to read it, in five columns."""
     marks: list[Mark] = []
     em = style.small * MM_PER_PT

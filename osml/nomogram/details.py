@@ -32,11 +32,13 @@ class Piece:
     keep: bool = False
 
 
-def make_details(nomogram: Nomogram, style: PageStyle, fonts: FontSet, *, with_steps: bool) -> list[Page]:
+def make_details(
+    nomogram: Nomogram, style: PageStyle, fonts: FontSet, *, with_steps: bool, notes: Sequence[str]
+) -> list[Page]:
     """Fill as many two-column pages as the sections need."""
     assert style.height is not None
     width = (style.width - 2 * style.margin - GUTTER) / 2
-    pieces = _sections(nomogram, style, fonts, width, with_steps)
+    pieces = _sections(nomogram, style, fonts, width, with_steps, notes)
     head, top = header_marks(nomogram, style, fonts, banners=False)
     bottom = style.height - style.margin - FOOTER
     columns: list[list[tuple[float, Piece]]] = [[]]
@@ -73,7 +75,9 @@ def _piece_marks(piece: Piece, left: float, y: float, width: float, style: PageS
     return marks
 
 
-def _sections(nomogram: Nomogram, style: PageStyle, fonts: FontSet, width: float, with_steps: bool) -> list[Piece]:
+def _sections(
+    nomogram: Nomogram, style: PageStyle, fonts: FontSet, width: float, with_steps: bool, notes: Sequence[str]
+) -> list[Piece]:
     made: list[Piece] = []
     m = nomogram.metadata
 
@@ -87,6 +91,8 @@ def _sections(nomogram: Nomogram, style: PageStyle, fonts: FontSet, width: float
 
     if with_steps:
         section("How to read it", [f"{i + 1}. {step}" for i, step in enumerate(words.STEPS)])
+    if notes:
+        section("Notes on the chart", notes)
     section("Equation", _equation_notes(nomogram), _coefficients(nomogram, style, fonts, width))
     section("Development", _development(nomogram))
     if m.get("performance"):
@@ -150,6 +156,10 @@ def _number(value: Any) -> str:
     return text.replace("-", "−")
 
 
+def _measure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+
+
 def _coefficients(nomogram: Nomogram, style: PageStyle, fonts: FontSet, width: float) -> list[Piece]:
     rows = coefficient_rows(nomogram.model)
     cox = isinstance(nomogram.outcome, CoxOutcome)
@@ -175,13 +185,14 @@ def _equation_notes(nomogram: Nomogram) -> list[str]:
         out.append("lp = sum of coefficient × term; probability = 1 / (1 + exp(−lp)).")
     if model.covariance is None:
         out.append("No standard errors: none is honest after shrinkage, selection or imputation.")
+    splines = {t.input: f"; {spline_text(t.knots)}" for t in model.terms if isinstance(t, Spline)}
     for p in nomogram.predictors:
         named = f"{p.name}: {p.title}" if p.label != p.name or p.unit else ""
         if p.kind == "category":
             out.append(f"{named or p.name}; reference {p.levels[p.reference]}.")
         elif named:
-            out.append(f"{named}.")
-    out += [f"{t.input}: {spline_text(t.knots)}." for t in model.terms if isinstance(t, Spline)]
+            out.append(f"{named}{splines.pop(p.name, '')}.")
+    out += [f"{name}{text}." for name, text in splines.items()]
     out.append("Full precision is in the JSON file.")
     return out
 
@@ -214,9 +225,9 @@ def _performance(rows: Sequence[dict[str, Any]], style: PageStyle, fonts: FontSe
     body = []
     for r in rows:
         span = (
-            f"{_number(r['low'])} to {_number(r['high'])}"
+            f"{_measure(r['low'])} to {_measure(r['high'])}"
             if r.get("low") is not None and r.get("high") is not None
             else "–"
         )
-        body.append((str(r["measure"]), _number(r.get("apparent")), _number(r.get("corrected")), span))
+        body.append((str(r["measure"]), _measure(r.get("apparent")), _measure(r.get("corrected")), span))
     return _table(style, fonts, width, ("Measure", "Apparent", "Corrected", "95 % interval"), body)

@@ -75,7 +75,10 @@ def pages(
     chart = make_chart(nomogram, style, fonts, example)
     if not style.sheet:
         return list(chart.pages)
-    return [*chart.pages, *make_details(nomogram, style, fonts, with_steps=not chart.steps_inside)]
+    return [
+        *chart.pages,
+        *make_details(nomogram, style, fonts, with_steps=not chart.steps_inside, notes=chart.notes_left),
+    ]
 
 
 def chart_page(

@@ -90,7 +90,7 @@ def label_column(frame: Frame, words: Wording) -> tuple[list[Text], list[Text]]:
     pitch = 1.22 * style.text * MM_PER_PT
     titles = [
         Text(style.margin, i * pitch, line, style.text, "bold", "ink", "start", "axis-title")
-        for i, line in enumerate(frame.fonts.wrap(words.title, style.text, limit, "bold"))
+        for i, line in enumerate(_unwidowed(frame, frame.fonts.wrap(words.title, style.text, limit, "bold"), limit))
     ]
     y = len(titles) * pitch
     notes = []
@@ -99,6 +99,16 @@ def label_column(frame: Frame, words: Wording) -> tuple[list[Text], list[Text]]:
             notes.append(Text(style.margin, y, line, style.small, "regular", "muted", "start", "axis-note"))
             y += style.line
     return titles, notes
+
+
+def _unwidowed(frame: Frame, lines: list[str], limit: float) -> list[str]:
+    """A unit in brackets does not stand alone on the last line."""
+    if len(lines) < 2 or not lines[-1].startswith("(") or " " not in lines[-2]:
+        return lines
+    kept, _, word = lines[-2].rpartition(" ")
+    joined = f"{word} {lines[-1]}"
+    fits = frame.fonts.width(joined, frame.style.text, "bold") <= limit
+    return [*lines[:-2], kept, joined] if fits else lines
 
 
 def beside(frame: Frame, words: Wording, shift: float = 0.0) -> tuple[tuple[Mark, ...], float, float]:

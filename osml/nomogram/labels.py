@@ -68,10 +68,10 @@ def _candidates(
     lefts: dict[float, float] = {}
     for penalty, left in (
         (0.0, label.x - label.width / 2),
-        (0.4, label.x - LEADER_GAP),
-        (0.4, label.x - label.width + LEADER_GAP),
-        (0.5, label.x - label.width * 0.25),
-        (0.5, label.x - label.width * 0.75),
+        (0.5, label.x - LEADER_GAP),
+        (0.5, label.x - label.width + LEADER_GAP),
+        (0.9, label.x - label.width * 0.25),
+        (0.9, label.x - label.width * 0.75),
     ):
         inside = min(max(left, low), high - label.width)
         if inside >= low - 1e-9 and inside - 1e-9 <= label.x <= inside + label.width + 1e-9:

@@ -9,9 +9,9 @@ from osml.nomogram.algebra import Nomogram
 from osml.nomogram.canvas import Line, Mark, Polygon, Text
 from osml.nomogram.fonts import MM_PER_PT, Style
 from osml.nomogram.frame import Block, Frame
+from osml.nomogram.outcome_axis import full_total
 from osml.nomogram.patient import Reading, WorkedExample
 from osml.nomogram.rows import segments, spare_points
-from osml.nomogram.scales import full_total
 
 DASH = (1.0, 0.7)
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from osml.errors import InvalidInputError
 from osml.nomogram.algebra import Nomogram
 from osml.nomogram.components import Axis, Component
-from osml.nomogram.scales import shown
+from osml.nomogram.outcome_axis import shown
 from osml.nomogram.spec import Predictor
 from osml.nomogram.ticks import number_text
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from osml.nomogram.algebra import Nomogram
 from osml.nomogram.components import Axis, Component
-from osml.nomogram.scales import minor_probabilities, outcome_ticks, shown
+from osml.nomogram.outcome_axis import full_total, minor_probabilities, outcome_ticks, shown
 from osml.nomogram.spec import FloatArray
 from osml.nomogram.verify import synthetic_cases
 
 CASES = 400
+MIN_SPACING = 0.6
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,49 @@ class ReadingError:
         )
 
 
-def read_between_ticks(component: Component, axis: Axis, nomogram: Nomogram, x: FloatArray) -> FloatArray:
+def visible_minor(nomogram: Nomogram, component: Component, axis: Axis, width: float) -> tuple[float, ...]:
+    """Minor ticks of an axis that can be told apart on a points scale `width` mm wide."""
+    if not axis.minor:
+        return ()
+    stops = np.unique([*axis.ticks, *axis.turns])
+    minor = np.asarray(axis.minor)
+    x = nomogram.axis_points(component, axis, minor) * width / 100
+    ends = nomogram.axis_points(component, axis, stops) * width / 100
+    return _apart(minor, x, stops, ends)
+
+
+def visible_probabilities(nomogram: Nomogram, horizon: int, width: float) -> tuple[float, ...]:
+    """Minor ticks of an outcome axis that can be told apart."""
+    major = np.asarray(outcome_ticks(nomogram, horizon))
+    minor = np.asarray(minor_probabilities(tuple(major.tolist())))
+    if not len(minor):
+        return ()
+    per_point = width / full_total(nomogram)
+    x, ends = (nomogram.total_for(p, horizon) * per_point for p in (minor, major))
+    return _apart(minor, x, major, ends)
+
+
+def _apart(minor: FloatArray, x: FloatArray, stops: FloatArray, ends: FloatArray) -> tuple[float, ...]:
+    """Minor ticks of the gaps between `stops` in which no two marks are nearer than 0.6 mm."""
+    out: list[float] = []
+    for (a, b), (xa, xb) in zip(pairwise(stops), pairwise(ends), strict=True):
+        inside = (minor > a) & (minor < b)
+        if inside.any() and np.min(np.abs(np.diff([xa, *x[inside], xb]))) >= MIN_SPACING:
+            out += minor[inside].tolist()
+    return tuple(out)
+
+
+def read_between_ticks(nomogram: Nomogram, component: Component, axis: Axis, x: FloatArray, width: float) -> FloatArray:
     """Points of values `x`, interpolated between the ticks and turning points of one axis."""
     if nomogram.predictor(axis.input).kind == "category":
         return nomogram.axis_points(component, axis, x)
     low, high = nomogram.predictor(axis.input).bounds
-    grid = np.unique([low, *axis.ticks, *axis.minor, *axis.turns, high])
+    grid = np.unique([low, *axis.ticks, *visible_minor(nomogram, component, axis, width), *axis.turns, high])
     return np.interp(x, grid, nomogram.axis_points(component, axis, grid))
 
 
-def reading_error(nomogram: Nomogram, cases: int = CASES) -> ReadingError:
-    """Error over made-up patients whose values, total and probability are all read between drawn ticks."""
+def reading_error(nomogram: Nomogram, width: float = 200.0, cases: int = CASES) -> ReadingError:
+    """Error over made-up patients whose values, total and probability are read between the ticks drawn on axes `width` mm wide."""
     values = synthetic_cases(nomogram, cases, seed=1)
     total = np.zeros(cases)
     for c in nomogram.components:
@@ -49,14 +83,14 @@ def reading_error(nomogram: Nomogram, cases: int = CASES) -> ReadingError:
             here = np.ones(cases, dtype=bool)
             for name, level in axis.settings:
                 here &= values[name] == level
-            total[here] += read_between_ticks(c, axis, nomogram, values[axis.input][here])
+            total[here] += read_between_ticks(nomogram, c, axis, values[axis.input][here], width)
     exact = np.reshape(nomogram.probability(values), (cases, -1))
     worst = 0.0
     for j in range(exact.shape[1]):
         major = outcome_ticks(nomogram, j)
         if not shown(nomogram, j) or len(major) < 2:
             continue
-        p = np.sort([*major, *minor_probabilities(major)])
+        p = np.sort([*major, *visible_probabilities(nomogram, j, width)])
         at = nomogram.total_for(p, j)
         order = np.argsort(at)
         readable = (total >= at.min()) & (total <= at.max())

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from osml.nomogram.algebra import Nomogram
-from osml.nomogram.scales import MIN_AT_RISK, full_total, outcome_ticks, shown
+from osml.nomogram.outcome_axis import MIN_AT_RISK, full_total, outcome_ticks, shown
 from osml.nomogram.spec import CoxOutcome
 
 MIN_SLOPE = 0.8

@@ -9,10 +9,11 @@ import numpy as np
 
 from osml.errors import InvalidInputError
 from osml.nomogram.algebra import Nomogram
-from osml.nomogram.canvas import ASCENT, DESCENT, Circle, Group, Line, Mark, Polygon
+from osml.nomogram.canvas import ASCENT, DESCENT, Anchor, Circle, Group, Line, Mark, Polygon
 from osml.nomogram.components import Axis, Component
 from osml.nomogram.frame import Block, Frame, Wording, above, axis_group, beside, tick
-from osml.nomogram.labels import Placed, Wanted, place_all, place_some
+from osml.nomogram.labels import LEADER_GAP, Placed, Wanted, place_all, place_some
+from osml.nomogram.reading import visible_minor
 from osml.nomogram.spec import Predictor
 from osml.nomogram.ticks import number_text
 
@@ -50,11 +51,10 @@ def wording(nomogram: Nomogram, component: Component, axis: Axis) -> Wording:
     if p.definition:
         notes.append(p.definition)
     if not p.by_hand:
-        notes.append("computed by software; cannot be read by hand")
+        notes.append("from software; cannot be read by hand")
     if p.second_reader is not None:
         notes.append(
-            f"a second reader's mask changes the probability by {p.second_reader[0]:.2f} "
-            f"(median; 95th percentile {p.second_reader[1]:.2f})"
+            f"second reader's mask: |Δp| {p.second_reader[0]:.2f} (median), {p.second_reader[1]:.2f} (95th percentile)"
         )
     if p.unknown is not None and len(component.inputs) == 1:
         points = float(nomogram.axis_points(component, axis, [p.unknown])[0])
@@ -166,7 +166,8 @@ def _segment(
     if p.histogram is not None and not flat:
         marks += _strip(nomogram, frame, component, axis, p, part)
     marks.append(Line(min(xs), 0.0, max(xs), 0.0, 0.35, role="axis-line"))
-    minor = [] if flat else [v for v in axis.minor if part.low < v < part.high]
+    seen = visible_minor(nomogram, component, axis, frame.x1 - frame.x0)
+    minor = [] if flat else [v for v in seen if part.low < v < part.high]
     for v, x in zip(minor, place(minor), strict=True):
         marks.append(axis_group("minor", [tick(x, 0.0, 0.55 * deep, 0.15, "minor-mark")], value=repr(v)))
     label_height = (ASCENT + DESCENT) * frame.em
@@ -245,8 +246,9 @@ def _category(
         inside: list[Mark] = [Line(x, 0.0, x, sign * near, 0.2, "muted" if spot.tier else "ink", role="leader")]
         width = max(frame.width(t) for t in text)
         top = near if sign > 0 else -near - height
+        at, anchor = _flag(x, spot.left, width)
         for k, line in enumerate(text):
-            inside += frame.label(spot.left + width / 2, top + k * frame.style.line, line, "middle", role="tick-label")
+            inside += frame.label(at, top + k * frame.style.line, line, anchor, role="tick-label")
         for i in members:
             inside.append(Circle(xs[i], 0.0, 0.85, "accent", i != p.reference, role="level-mark"))
         if sign > 0:
@@ -257,6 +259,15 @@ def _category(
     text_marks, label_up, label_down = beside(frame, words)
     group = axis_group("axis-part", marks)
     return Block((*text_marks, group), max(up, label_up), max(down, label_down), "category", axis.key)
+
+
+def _flag(x: float, left: float, width: float) -> tuple[float, Anchor]:
+    """Where lines of a label are aligned: at the leader when that stands at the label's edge, else in its middle."""
+    if x - left <= LEADER_GAP + 0.01:
+        return left, "start"
+    if left + width - x <= LEADER_GAP + 0.01:
+        return left + width, "end"
+    return left + width / 2, "middle"
 
 
 def _place_levels(

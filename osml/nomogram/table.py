@@ -12,8 +12,8 @@ import numpy as np
 from osml.nomogram.algebra import Nomogram
 from osml.nomogram.components import Axis, Component
 from osml.nomogram.metadata import NOTICE
+from osml.nomogram.outcome_axis import shown
 from osml.nomogram.rows import condition
-from osml.nomogram.scales import shown
 from osml.nomogram.spec import FloatArray
 from osml.nomogram.ticks import multiples, nice_steps
 

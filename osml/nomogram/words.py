@@ -7,9 +7,9 @@ from typing import Any
 
 from osml.nomogram.algebra import Nomogram
 from osml.nomogram.metadata import NOTICE
+from osml.nomogram.outcome_axis import shown
 from osml.nomogram.reading import reading_error
 from osml.nomogram.rows import FEW_EVENTS
-from osml.nomogram.scales import shown
 from osml.nomogram.spec import CoxOutcome
 
 INTERNAL_ONLY = "internally validated only, no external validation"
@@ -73,8 +73,8 @@ def surrogate_sentence(s: Mapping[str, Any]) -> str:
     )
 
 
-def notes(nomogram: Nomogram) -> list[str]:
-    """Legend and cautions under the chart."""
+def notes(nomogram: Nomogram, width: float) -> list[str]:
+    """Legend and cautions under a chart whose axes are `width` mm wide."""
     out = []
     categories = [p for p in nomogram.predictors if p.kind == "category"]
     if categories:
@@ -98,9 +98,17 @@ def notes(nomogram: Nomogram) -> list[str]:
         hidden = [f"{t:.10g}" for j, t in enumerate(outcome.horizons) if not shown(nomogram, j)]
         if hidden:
             out.append(f"No axis for {', '.join(hidden)} {outcome.unit}: fewer than 10 training patients at risk.")
-    out.append(reading_error(nomogram).words)
+    out.append(reading_error(nomogram, width).words)
     out += [str(text) for text in nomogram.metadata.get("notes", ())]
     return out
+
+
+def short_notes(nomogram: Nomogram) -> list[str]:
+    """The marks of the chart alone, where the rest has to stand on another page."""
+    out = ["○ reference level."] if any(p.kind == "category" for p in nomogram.predictors) else []
+    if any(c < FEW_EVENTS for p in nomogram.predictors for c in p.level_events):
+        out.append(f"† fewer than {FEW_EVENTS} events.")
+    return [*out, "Legend, cautions and how to read it: next page."]
 
 
 def footer(nomogram: Nomogram) -> str:

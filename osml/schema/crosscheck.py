@@ -3,6 +3,7 @@ problems are reported together with the type errors of the same file."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,12 +11,15 @@ from osml.codes import BY_CODE
 from osml.schema.document import Key, Problem
 from osml.schema.suggest import hint
 
+_FOLDER_NAME = re.compile(r"[^\W_][\w.-]*")
 UNANSWERED = "?"
+UNANSWERED_MESSAGE = "still to be answered ('?')"
 
 
 def cross_check(data: Mapping[str, Any]) -> list[Problem]:
     """All problems that concern more than one key of the document."""
-    return [*_unanswered(data, ()), *_times(data), *_namespace(data), *_predictors(data), *_rest(data)]
+    found = (_unanswered(data, ()), _times(data), _namespace(data), _columns(data), _predictors(data), _rest(data))
+    return [problem for problems in found for problem in problems]
 
 
 def _block(data: Mapping[str, Any], *path: str) -> dict[str, Any]:
@@ -26,14 +30,22 @@ def _block(data: Mapping[str, Any], *path: str) -> dict[str, Any]:
 
 
 def _unanswered(value: Any, path: tuple[Key, ...]) -> Iterator[Problem]:
+    if _holds_cells(path):
+        return
     if value == UNANSWERED:
-        yield Problem(path, "still to be answered ('?')", "Only somebody who knows the study can; osml does not guess.")
+        yield Problem(path, UNANSWERED_MESSAGE, "Only somebody who knows the study can; osml does not guess.")
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _unanswered(item, (*path, key))
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _unanswered(item, (*path, i))
+
+
+def _holds_cells(path: tuple[Key, ...]) -> bool:
+    """Where '?' is the text of a cell: missing tokens, levels, groups."""
+    inside_input = len(path) == 4 and path[0] == "inputs" and path[2] in ("levels", "groups")
+    return inside_input or (len(path) == 3 and path[:2] == ("cohort", "missing"))
 
 
 def _times(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -58,6 +70,9 @@ def _namespace(data: Mapping[str, Any]) -> Iterator[Problem]:
     if "predictors" in data and not predictors and isinstance(data["predictors"], dict):
         yield Problem(("predictors",), "no predictor is given")
     for name in predictors:
+        if not _FOLDER_NAME.fullmatch(name):
+            message = f"{name!r} cannot name a folder"
+            yield Problem(("predictors", name), message, "Use letters, digits, '_', '-' and '.', beginning with a letter or digit.")
         if name in inputs:
             yield Problem(("predictors", name), f"{name!r} is also an input", "Inputs and predictors share their names.")
     for name, block in inputs.items():
@@ -71,6 +86,30 @@ def _namespace(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _groups(name, block, texts)
         yield from _ranges(("inputs", name), block)
         yield from _kit(name, block, inputs)
+
+
+def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """An input that reads the column of the patient or of the outcome."""
+    cohort, target = _block(data, "cohort"), _block(data, "target")
+    roles = {cohort.get(key): f"names the {key} (`cohort.{key}`)" for key in ("patient", "row")}
+    roles |= {target.get(key): f"is the outcome (`target.{key}`)" for key in ("column", "time", "event") if key in target}
+    competing = target.get("competing")
+    for column in competing if isinstance(competing, list) else ():
+        if isinstance(column, str):
+            roles[column] = "is a competing event (`target.competing`)"
+    for name, block in _block(data, "inputs").items():
+        column = block.get("column", name) if isinstance(block, dict) else None
+        if isinstance(column, str) and column in roles:
+            path = ("inputs", name, "column") if "column" in block else ("inputs", name)
+            yield Problem(path, f"column {column!r} {roles[column]}; it cannot be an input as well", "Remove this input.")
+    positive, negative = _text(target.get("positive")), _text(target.get("negative"))
+    if positive is not None and positive == negative:
+        yield Problem(("target", "negative"), f"{negative!r} is the positive value as well")
+
+
+def _text(value: Any) -> str | None:
+    """A scalar as it was written; None for anything else."""
+    return str(getattr(value, "text", value)) if isinstance(value, (str, int, float)) else None
 
 
 def _groups(name: str, block: Mapping[str, Any], levels: list[str]) -> Iterator[Problem]:
@@ -114,10 +153,28 @@ def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iter
                 yield Problem((*path, "by", what), f"there is no input {target!r}", hint(target, inputs))
             elif isinstance(inputs[target], dict) and inputs[target].get("kind") not in kinds:
                 yield Problem((*path, "by", what), f"input {target!r} is not of kind {' or '.join(kinds)}")
+    sexes = inputs.get(by["sex"]) if isinstance(by.get("sex"), str) else None
+    levels = sexes.get("levels") if isinstance(sexes, dict) else None
     for i, band in enumerate(kit["bands"] if isinstance(kit.get("bands"), list) else ()):
-        for what in ("sex", "age"):
-            if isinstance(band, dict) and what in band and what not in by:
-                yield Problem((*path, "bands", i), f"the band looks at {what}, but `by.{what}` names no input")
+        if isinstance(band, dict):
+            yield from _band((*path, "bands", i), band, by, [_text(x) for x in levels] if isinstance(levels, list) else None)
+
+
+def _band(
+    path: tuple[Key, ...], band: Mapping[str, Any], by: Mapping[str, Any], levels: list[str | None] | None
+) -> Iterator[Problem]:
+    for what in ("sex", "age"):
+        if what in band and what not in by:
+            yield Problem(path, f"the band looks at {what}, but `by.{what}` names no input")
+    sex = _text(band.get("sex"))
+    if sex is not None and levels is not None and sex not in levels:
+        message = f"{sex!r} is not a level of {by['sex']!r}"
+        yield Problem((*path, "sex"), message, hint(sex, [level for level in levels if level is not None]))
+    low, high, age = band.get("low"), band.get("high"), band.get("age")
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and not low < high:
+        yield Problem(path, f"low {low} is not below high {high}")
+    if isinstance(age, list) and len(age) == 2 and all(isinstance(x, (int, float)) for x in age) and not age[0] < age[1]:
+        yield Problem((*path, "age"), f"the age band from {age[0]} to {age[1]} holds nobody")
 
 
 def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -128,9 +185,10 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
         if not isinstance(block, dict):
             continue
         path: tuple[Key, ...] = ("predictors", name)
-        used = [item for item in block.get("inputs") or () if isinstance(item, str)]
+        listed = block.get("inputs") if isinstance(block.get("inputs"), list) else []
+        used = [item for item in listed if isinstance(item, str)]
         graph[name] = [item for item in used if item in predictors]
-        for i, item in enumerate(block.get("inputs") or ()):
+        for i, item in enumerate(listed):
             if isinstance(item, str) and item not in names:
                 yield Problem((*path, "inputs", i), f"there is no input or predictor {item!r}", hint(item, names))
             elif used.count(item) > 1 and used.index(item) != i:
@@ -198,7 +256,7 @@ def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(("decision", "thresholds"), "must be two risks with 0 < low < high < 1")
     act_on = decision.get("act_on")
     if act_on is not None and target:
-        event = "event" if target.get("kind") == "survival" else target.get("positive")
-        if str(getattr(act_on, "text", act_on)) != str(getattr(event, "text", event)):
-            message = f"{act_on!r} is not the event, {event!r}"
+        event = "event" if target.get("kind") == "survival" else _text(target.get("positive"))
+        if event not in (None, UNANSWERED) and _text(act_on) not in (event, UNANSWERED):
+            message = f"{_text(act_on)!r} is not the event, {event!r}"
             yield Problem(("decision", "act_on"), message, "Risks and thresholds are those of the event.")

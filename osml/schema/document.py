@@ -8,15 +8,23 @@ No tag but the core ones is accepted, so no object can be built from a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from osml.errors import SchemaError
 
 Key = str | int
 MAX_NODES = 100_000  # an alias bomb stops here; a real schema has a few hundred
+MAX_DEPTH = 50
+
+_CORE = "tag:yaml.org,2002:"
+_CORE_BLOCKS = (_CORE + "map", _CORE + "seq")
+_OTHER_YAML = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*%YAML[ \t]+(?!1\.2\b)")
+_INTEGER = re.compile(r"[+-]?(0x[0-9A-Fa-f_]*[0-9A-Fa-f]|0o[0-7_]*[0-7]|0b[01_]*[01]|[0-9][0-9_]{0,4000})")
+_REAL = re.compile(r"[+-]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?")
+_SPECIAL = {".inf": "inf", "-.inf": "-inf", "+.inf": "inf", ".nan": "nan"}
 
 
 class SourceInt(int):
@@ -68,6 +76,15 @@ class Document:
                 return self.name
             parts = parts[:-1]
 
+    def replaced(self, path: tuple[Key, ...], origin: str) -> None:
+        """From now on this piece and all below it stand where `origin` says, not on a line of the file."""
+        below = [known for known in self.lines if known[: len(path)] == path]
+        for known in below:
+            del self.lines[known]
+        for known in [k for k in self.origin if k[: len(path)] == path]:
+            del self.origin[known]
+        self.origin[path] = origin
+
     def fail(self, problems: Iterable[Problem]) -> SchemaError:
         """One error that lists all problems in the order of the file."""
         unique = list(dict.fromkeys(problems))
@@ -94,6 +111,9 @@ def read_document(text: str, name: str) -> Document:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     document = Document(name)
+    if _OTHER_YAML.match(text):
+        # Under 1.1, `no` would be false and 1:30 a number: the same file would mean something else.
+        raise SchemaError(f"{name}: only YAML 1.2 is read", do="Remove the line that starts with %YAML.")
     try:
         node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
@@ -104,7 +124,9 @@ def read_document(text: str, name: str) -> Document:
             do="A '?', ':' or '[' that is meant as text must be quoted; tabs may not indent.",
         ) from None
     except YAMLError as error:
-        raise SchemaError(f"{name}: not valid YAML: {error}") from None
+        raise SchemaError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SchemaError(f"{name}: blocks are nested too deeply to be a schema") from None
     if node is None:
         raise SchemaError(f"{name} is empty", do="`osml init table.csv` writes a commented schema to start from.")
     builder = _Builder(document)
@@ -118,56 +140,83 @@ class _Builder:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.count = 0
+        self.open: list[int] = []  # nodes being built, to meet an alias that contains itself
 
     def build(self, node: Any, path: tuple[Key, ...]) -> Any:
-        self.count += 1
-        if self.count > MAX_NODES:
-            raise SchemaError(f"{self.document.name}: more than {MAX_NODES} values after aliases are expanded")
-        self.document.lines.setdefault(path, node.start_mark.line + 1)
+        self._count()
+        lines = self.document.lines
+        lines.setdefault(path, node.start_mark.line + 1)
+        if node.id == "scalar":
+            return self._scalar(node, path)
+        if node.tag not in _CORE_BLOCKS:
+            self._problem(path, f"tag {node.tag!s} is not allowed in a schema", "Remove it.")
         if node.id == "mapping":
             return self._mapping(node, path)
-        if node.id == "sequence":
-            return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node, path)
+        self._enter(node, path)
+        items = [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
+        self.open.pop()
+        return items
 
     def _mapping(self, node: Any, path: tuple[Key, ...]) -> dict[str, Any]:
+        self._enter(node, path)
         out: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+        sources: list[Any] = []
         first_line: dict[str, int] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if str(key_node.tag).endswith(":merge"):
-                for source in value_node.value if value_node.id == "sequence" else [value_node]:
-                    if source.id != "mapping":
-                        self.document.problems.append(Problem(path, "`<<:` can only merge a block of keys"))
-                        continue
-                    for name, value in self._mapping(source, path).items():
-                        merged.setdefault(name, value)
+                sources += value_node.value if value_node.id == "sequence" else [value_node]
                 continue
             if key_node.id != "scalar":
-                self.document.problems.append(Problem(path, f"line {line}: a key must be a plain name"))
+                self._problem(path, f"line {line}: a key must be a plain name")
                 continue
             name = str(key_node.value)
             if name in first_line:
                 message = f"key {name!r} is written twice, on lines {first_line[name]} and {line}"
-                self.document.problems.append(Problem((*path, name), message, "Keep one of them."))
+                self._problem((*path, name), message, "Keep one of them.")
                 continue
             first_line[name] = line
-            self.document.lines[(*path, name)] = line
+            # A block that is merged in keeps the lines of the keys that override it.
+            self.document.lines.setdefault((*path, name), line)
             out[name] = self.build(value_node, (*path, name))
+        merged: dict[str, Any] = {}
+        for source in sources:
+            self._count()
+            if source.id != "mapping":
+                self._problem(path, "`<<:` can only merge a block of keys")
+                continue
+            for name, value in self._mapping(source, path).items():
+                merged.setdefault(name, value)
+        self.open.pop()
         return {**merged, **out}
 
+    def _enter(self, node: Any, path: tuple[Key, ...]) -> None:
+        if id(node) in self.open:
+            raise SchemaError(f"{self.document.where(path)}: an alias (*) points to a block that contains it")
+        if len(self.open) >= MAX_DEPTH:
+            raise SchemaError(f"{self.document.where(path)}: blocks are nested too deeply to be a schema")
+        self.open.append(id(node))
+
+    def _count(self) -> None:
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise SchemaError(f"{self.document.name}: more than {MAX_NODES} values after aliases are expanded")
+
+    def _problem(self, path: tuple[Key, ...], message: str, hint: str = "") -> None:
+        self.document.problems.append(Problem(path, message, hint))
+
     def _scalar(self, node: Any, path: tuple[Key, ...]) -> Any:
-        tag, text = str(node.tag).rsplit(":", 1)[-1], node.value
-        if tag in ("str", "timestamp"):
+        tag, text = str(node.tag), node.value
+        kind = tag.removeprefix(_CORE)
+        if kind in ("str", "timestamp"):
             return text
-        if tag == "null":
+        if kind == "null":
             return None
-        if tag == "bool":
+        if kind == "bool" and text.lower() in ("true", "false"):
             flag = SourceBool(text.lower() == "true")
             flag.text = text
             return flag
-        if tag == "int":
+        if kind == "int" and _INTEGER.fullmatch(text):
             digits = text.replace("_", "")
             sign = -1 if digits.startswith("-") else 1
             body = digits.lstrip("+-")
@@ -175,10 +224,12 @@ class _Builder:
             number = SourceInt(sign * int(body[2:] if base != 10 else body, base))
             number.text = text
             return number
-        if tag == "float":
-            special = {".inf": "inf", "-.inf": "-inf", "+.inf": "inf", ".nan": "nan"}
-            real = SourceFloat(special.get(text.lower(), text.replace("_", "")))
+        if kind == "float" and (text.lower() in _SPECIAL or _REAL.fullmatch(text)):
+            real = SourceFloat(_SPECIAL.get(text.lower(), text.replace("_", "")))
             real.text = text
             return real
-        self.document.problems.append(Problem(path, f"tag {node.tag!r} is not allowed in a schema"))
+        if kind in ("bool", "int", "float"):
+            self._problem(path, f"{text!r} is not a value of the tag {kind}", "Remove the tag (`!!`).")
+        else:
+            self._problem(path, f"tag {tag} is not allowed in a schema", "Remove it.")
         return text

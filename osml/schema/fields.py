@@ -27,9 +27,13 @@ def _source_text(value: Any) -> Any:
 def _strict_number(value: Any) -> Any:
     if isinstance(value, SourceBool) or isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"must be a number, not {_shown(value)}")
-    if math.isnan(value):
-        raise ValueError("must be a number, not NaN")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"must be a finite number, not {_shown(value)}")
+    return number
 
 
 def _strict_whole(value: Any) -> Any:

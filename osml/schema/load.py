@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from osml.errors import SchemaError
-from osml.schema.crosscheck import cross_check
+from osml.schema.crosscheck import UNANSWERED_MESSAGE, cross_check
 from osml.schema.document import Document, Key, Problem, read_document
 from osml.schema.model import Schema
-from osml.schema.suggest import closest, hint
+from osml.schema.suggest import hint
 
 
 @dataclass(frozen=True)
@@ -77,40 +77,74 @@ def load_schema(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSchema
         schema = Schema.model_validate(document.data)
     except ValidationError as error:
         problems += _without_echoes(list(_translate(error, document.data)))
+    found = cross_check(document.data)
+    # "?" fits no type either; that it waits for an answer is the one thing worth saying about it.
+    open_questions = {p.path for p in found if p.message == UNANSWERED_MESSAGE}
+    problems = [p for p in problems if p.path not in open_questions]
     # A block that is mistyped is already reported; names inside it would only repeat that.
     failed = {problem.path for problem in problems}
-    problems += [p for p in cross_check(document.data) if p.path not in failed]
+    problems += [p for p in found if p.path not in failed]
     if problems or schema is None:
         raise document.fail(problems)
     return LoadedSchema(schema, document, path.resolve())
 
 
 def _apply(document: Document, override: str) -> None:
-    """Write one `a.b=value` into the document; the path must exist or end in a new key of an existing block."""
+    """Write one `a.b=value` into the document; a block that the schema knows is begun where it is not written yet."""
     name, sign, text = override.partition("=")
     keys = [part.strip() for part in name.split(".")]
     if not sign or not all(keys):
         raise SchemaError(f"--set {override!r} is not of the form a.b=value")
-    value = read_document(f"value: {text}", f"--set {name}").data["value"]
-    block = document.data
-    for depth, key in enumerate(keys[:-1]):
-        if isinstance(block, list) and key.isdigit() and int(key) < len(block):
-            block = block[int(key)]
-        elif isinstance(block, dict) and isinstance(block.get(key), (dict, list)):
-            block = block[key]
-        elif isinstance(block, dict) and key in Schema.model_fields and depth == 0:
-            block = block.setdefault(key, {})
-        else:
-            known = block if isinstance(block, dict) else ()
-            where = ".".join(keys[: depth + 1])
-            raise SchemaError(f"--set {override!r}: there is no block {where!r}", do=hint(key, known) if known else "")
+    origin = f"--set {'.'.join(keys)}"
+    parsed = read_document(f"value: {text}", origin)
+    block: Any = document.data
+    path: list[Key] = []
+    for key in keys[:-1]:
+        step: Key = int(key) if isinstance(block, list) and key.isdigit() else key
+        inside = _get(block, step)
+        if inside is None and isinstance(block, dict) and isinstance(step, str) and _is_block((*path, step)):
+            inside = block[step] = {}
+            document.origin[(*path, step)] = origin
+        path.append(step)
+        if not isinstance(inside, (dict, list)):
+            raise SchemaError(f"--set {override!r}: {_no_block(path, block, inside)}")
+        block = inside
     last: Key = keys[-1]
     if isinstance(block, list):
-        if not str(last).isdigit() or int(last) >= len(block):
-            raise SchemaError(f"--set {override!r}: the list at {'.'.join(keys[:-1])!r} has no item {last!r}")
-        last = int(last)
-    block[last] = value
-    document.origin[tuple(int(k) if k.isdigit() else k for k in keys)] = f"--set {name}"
+        if not keys[-1].isdigit() or int(keys[-1]) >= len(block):
+            where = ".".join(map(str, path))
+            raise SchemaError(f"--set {override!r}: the list {where!r} has {len(block)} items, counted from 0; no {last!r}")
+        last = int(keys[-1])
+    block[last] = parsed.data["value"]
+    path.append(last)
+    document.replaced(tuple(path), origin)
+    document.problems += [Problem((*path, *p.path[1:]), p.message, p.hint) for p in parsed.problems]
+
+
+def _get(block: Any, key: Key) -> Any:
+    if isinstance(block, list):
+        return block[key] if isinstance(key, int) and key < len(block) else None
+    return block.get(key)
+
+
+def _no_block(path: Sequence[Key], parent: Any, value: Any) -> str:
+    where = ".".join(map(str, path))
+    if value is not None:
+        return f"{where!r} is one value, not a block of keys"
+    known = list(parent) if isinstance(parent, dict) else [str(i) for i in range(len(parent))]
+    return f"there is no block {where!r}\n  {hint(str(path[-1]), known)}"
+
+
+def _is_block(path: Sequence[Key]) -> bool:
+    """Whether the schema has a block of fixed keys at this path."""
+    root = Schema.model_json_schema()
+    nodes: list[Mapping[str, Any]] = [root]
+    for depth, part in enumerate(path):
+        options = [option for node in nodes for option in _branches(root, node)]
+        nodes = [o["properties"][part] for o in options if part in o.get("properties", {})]
+        if depth < len(path) - 1:  # a new predictor or input would be a misspelt one
+            nodes += [o["additionalProperties"] for o in options if isinstance(o.get("additionalProperties"), dict)]
+    return any("properties" in option for node in nodes for option in _branches(root, node))
 
 
 def _translate(error: ValidationError, data: Any) -> Iterable[Problem]:
@@ -236,6 +270,3 @@ def _tags(loc: Sequence[Key]) -> list[str]:
     root = Schema.model_json_schema()
     found = _branches(root, _definition(loc)) if loc else [root]
     return [str(o["properties"]["kind"]["const"]) for o in found if "const" in o.get("properties", {}).get("kind", {})]
-
-
-__all__ = ["LoadedSchema", "closest", "load_schema"]

@@ -69,8 +69,7 @@ def compare_test_set(names: Sequence[str], sets: Mapping[str, TestSet]) -> list[
         except NotEstimableError as error:
             entry["reason"] = error.what
             continue
-        half = 1.959963984540054 * float(np.sqrt(test.variance))
-        entry |= {"difference": test.difference, "low": test.difference - half, "high": test.difference + half, "p": test.p_value}
+        entry |= {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p_value}
     return _adjusted(out)
 
 

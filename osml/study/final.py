@@ -16,9 +16,13 @@ from osml.predictors.recipe import recipe_of
 from osml.runs.directory import RunDirectory
 from osml.runs.store import PredictionRow
 from osml.schema.load import LoadedSchema
+from osml.study.compare import compare_folds, compare_test_set
+from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
 from osml.study.judge_survival import judge_survival, judge_survival_development
+from osml.study.late_checks import late_findings
 from osml.study.sheet import draw_sheet
+from osml.study.tables import write_regression, write_tables
 from osml.study.tasks import adjusted, withheld
 
 Say = Callable[[str], None]
@@ -38,6 +42,8 @@ def finish(
     predictors: dict[str, Any] = {}
     failed: set[str] = set()
     lines = []
+    late: list[Finding] = []
+    write_tables(schema, cohort, run.path / "tables", schema.validation.seed)
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]
         facts = _honest(loaded, cohort, folds, mine)
@@ -50,11 +56,18 @@ def finish(
             say(f"failed    {name} on all patients: {error.what}")
             continue
         facts |= _development_facts(loaded, name, cohort, development)
+        late += late_findings(name, development, facts)
+        reason = write_regression(development.fitted.recipe, development.design, run.path / "tables")
+        if reason:
+            facts["regression_tables"] = {"reason": reason}
         chain.save(run.path / "final" / name)
-        facts["nomogram"] = draw_sheet(loaded, name, chain, development, cohort, facts, findings, run)
+        facts["nomogram"] = draw_sheet(loaded, name, chain, development, cohort, facts, [*findings, *late], run)
         predictors[name] = facts
         lines.append(_row(name, facts))
-    metrics = _metrics(loaded, cohort, folds, findings, predictors)
+    for finding in late:
+        say(f"check     {finding.code} {BY_CODE[finding.code].severity}: {finding.subject}: {finding.evidence}")
+    metrics = _metrics(loaded, cohort, folds, [*findings, *late], predictors)
+    metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
     header = ("predictor", "auc", "auc_low", "auc_high", "brier", "slope", "apparent_auc", "folds", "failed_folds")
     if not isinstance(cohort.outcome, BinaryOutcome):
@@ -73,9 +86,11 @@ def _honest(loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: S
     schema = loaded.schema
     kind, seed = schema.validation.split.kind, schema.validation.seed
     if isinstance(cohort.outcome, BinaryOutcome):
-        facts["out_of_fold"] = judge_binary(collect(rows, cohort, folds), kind, seed, withheld(schema))
+        sets = collect(rows, cohort, folds)
+        facts["out_of_fold"] = judge_binary(sets, kind, seed, withheld(schema))
+        facts["out_of_fold"]["decision"] = decision_binary(schema, sets, withheld(schema), seed)
     else:
-        facts["out_of_fold"] = judge_survival(rows, cohort, folds, kind, seed)
+        facts["out_of_fold"] = judge_survival(rows, cohort, folds, schema, withheld(schema))
     return facts
 
 
@@ -108,6 +123,27 @@ def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, developm
     facts["candidate_parameters"] = development.fitted.recipe.candidate_parameters
     facts["selected"] = dict(development.fitted.selected)
     return facts
+
+
+def _comparisons(
+    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow], predictors: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Differences between the predictors of `report.compare`, over the same folds or on the one test set."""
+    schema = loaded.schema
+    names = schema.report.compare
+    if len(names) < 2:
+        return []
+    binary = isinstance(cohort.outcome, BinaryOutcome)
+    ranked = [name for name in names if not predictors[name]["failed_folds"]]
+    if binary and schema.validation.split.kind in ("holdout", "time"):
+        sets = {name: collect([r for r in rows if r.predictor == name], cohort, folds)[0] for name in ranked}
+        return compare_test_set(names, sets)
+    measure = "auc" if binary else "c"
+    values = {
+        name: {fold["fold"]: fold["value"] for fold in predictors[name]["out_of_fold"][measure].get("folds", ())}
+        for name in ranked
+    }
+    return compare_folds(names, measure, values, folds, len(cohort.patient_ids))
 
 
 def _row(name: str, facts: dict[str, Any]) -> tuple[Any, ...]:

@@ -19,15 +19,21 @@ from osml.evaluation.kaplan_meier import kaplan_meier
 from osml.predictors.nomogram import Development
 from osml.predictors.refits import calibration_slopes
 from osml.runs.store import PredictionRow
+from osml.schema.model import Schema
+from osml.study.decision import decision_survival
 from osml.study.judge import BOOTSTRAPS, FEW_PATIENTS, Metric, metric
 
 Float = NDArray[np.float64]
 
 
 def judge_survival(
-    rows: Sequence[PredictionRow], cohort: Cohort, folds: Sequence[Fold], split: str, seed: int
+    rows: Sequence[PredictionRow], cohort: Cohort, folds: Sequence[Fold], schema: Schema, withheld: str
 ) -> dict[str, Any]:
-    """Out-of-fold metrics; censoring weights come from all patients pooled, never from one fold."""
+    """Out-of-fold metrics; censoring weights come from all patients pooled, never from one fold.
+
+    withheld : why risks are not shown, "" when they are
+    """
+    split, seed = schema.validation.split.kind, schema.validation.seed
     outcome = cohort.outcome
     assert isinstance(outcome, SurvivalOutcome)
     position = {unit: i for i, unit in enumerate(cohort.units)}
@@ -55,9 +61,17 @@ def judge_survival(
     slopes = [calibration_slopes(lp[None], outcome.take(i), np.ones((1, len(i))))[0] for i, lp, _ in pooled]
     good = [s for s in slopes if np.isfinite(s)]
     out["slope"] = metric(float(np.mean(good)), repeats=len(good)) if good else metric(None, reason="not estimable")
+    if withheld:
+        out["brier"] = metric(None, reason=withheld)
+        out["decision"] = {"reason": withheld}
+        return out
     out["horizons"] = [_at_horizon(outcome, h, k, pooled) for k, h in enumerate(outcome.horizons)]
     last = out["horizons"][-1]
     out["brier"] = metric(last["brier"].get("value"), horizon=last["horizon"])
+    everything = np.concatenate([i for i, _, _ in pooled])
+    names = np.array(cohort.patients, dtype=object).astype(str)[everything]
+    risks = np.concatenate([r for _, _, r in pooled])[:, -1]
+    out["decision"] = decision_survival(schema, outcome, everything, risks, names, outcome.horizons[-1], seed)
     return out
 
 
@@ -78,16 +92,14 @@ def _concordance(
         except NotEstimableError as error:
             return metric(None, reason=error.what)
         return metric(found.value, low=found.low, high=found.high, interval="jackknife, fixed model on independent patients")
-    values = []
-    for key in keys:
-        i = index[key]
-        values.append(_c(outcome, i, score[key], None))
+    values = [_c(outcome, index[key], score[key], None) for key in keys]
+    folds = [{"fold": f"r{r}-f{k}", "n": len(index[r, k]), "value": v if np.isfinite(v) else None} for (r, k), v in zip(keys, values, strict=True)]
     good = [v for v in values if np.isfinite(v)]
     if not good:
         return metric(None, reason="no test fold holds a comparable pair")
     ids = np.unique(patients)
     if len(ids) < FEW_PATIENTS:
-        return metric(float(np.mean(good)), reason=f"{len(ids)} patients: no interval", range=[min(good), max(good)])
+        return metric(float(np.mean(good)), reason=f"{len(ids)} patients: no interval", range=[min(good), max(good)], folds=folds)
     code = {p: k for k, p in enumerate(ids)}
     codes = {key: np.array([code[p] for p in patients[index[key]]], dtype=np.intp) for key in keys}
 
@@ -101,7 +113,7 @@ def _concordance(
 
     ci = patient_bootstrap(statistic, ids, BOOTSTRAPS // 5, np.random.default_rng([seed, 1]))
     return metric(
-        ci.value, low=ci.low, high=ci.high, interval=CONDITIONAL, not_estimable=len(values) - len(good) or None
+        ci.value, low=ci.low, high=ci.high, interval=CONDITIONAL, folds=folds, not_estimable=len(values) - len(good) or None
     )
 
 

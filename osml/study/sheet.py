@@ -131,7 +131,7 @@ def _metadata(
         "events": int(outcome.event.sum()),
         "parameters": fitted.recipe.candidate_parameters,
         "performance": _performance(facts, isinstance(outcome, BinaryOutcome)),
-        "warnings": _synthetic(schema) + [f"{f.code}: {BY_CODE[f.code].title}: {f.evidence}" for f in mine if BY_CODE[f.code].severity != "note" and f.code != "OSML041"],
+        "warnings": _synthetic(schema) + _warnings(mine),
         "accepted": {f.code: accepted[f.code] for f in mine if f.code in accepted},
         "notes": _notes(schema, fitted),
         "provenance": {
@@ -150,6 +150,17 @@ def _metadata(
     if schema.validation.split.kind in ("holdout", "time"):
         out["validation"] = "tested once on patients of this study set apart before fitting; no external validation"
     return out
+
+
+def _warnings(findings: Sequence[Finding]) -> list[str]:
+    """One line each; a sheet leaves the hospital, so findings whose evidence names patients are only counted."""
+    lines: dict[str, int] = {}
+    for f in findings:
+        if BY_CODE[f.code].severity == "note" or f.code == "OSML041":
+            continue
+        line = f"{f.code}: {BY_CODE[f.code].title}" + ("" if f.code == "OSML015" else f": {f.evidence}")
+        lines[line] = lines.get(line, 0) + 1
+    return [line if n == 1 else f"{line} ({n} times)" for line, n in lines.items()]
 
 
 def _synthetic(schema: Schema) -> list[str]:

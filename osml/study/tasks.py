@@ -15,7 +15,7 @@ from osml.predictors.chain import Chain, fit_chain
 from osml.predictors.contract import Prediction
 from osml.predictors.nomogram import FittedNomogram, with_prevalence
 from osml.runs.store import PredictionRow, write_predictions
-from osml.schema.model import Schema
+from osml.schema.model import Schema, SurvivalTarget
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def run_fold(task: FoldTask) -> str:
 
 def withheld(schema: Schema) -> str:
     """Why probabilities are not shown; empty when they are."""
-    study = schema.study
+    study, target = schema.study, schema.target
+    if isinstance(target, SurvivalTarget) and target.competing != "none":
+        return "absolute risk is withheld: with competing events one Cox model overstates it; see the cumulative incidence"
     if study.sampling == "cohort" or study.prevalence is not None:
         return ""
     return f"probabilities are withheld: sampling is {study.sampling} and no `study.prevalence` is given"

@@ -36,6 +36,12 @@ def show(result: FitResult, say: Say) -> None:
     kinds = {f["out_of_fold"].get(key, {}).get("interval") for f in metrics["predictors"].values() if "out_of_fold" in f}
     for kind in sorted(k for k in kinds if k):
         say(f"interval: {kind}")
+    for entry in metrics.get("comparisons", ()):
+        say(_comparison(entry, name))
+    for predictor, facts in metrics["predictors"].items():
+        decision = facts.get("out_of_fold", {}).get("decision", {})
+        if "curve" in decision:
+            say(_decision(predictor, decision))
     for predictor, facts in metrics["predictors"].items():
         sheet = facts.get("nomogram")
         if sheet is None:
@@ -47,6 +53,24 @@ def show(result: FitResult, say: Say) -> None:
     if metrics["synthetic"]:
         say(f"SYNTHETIC {metrics['synthetic']}")
     say(f"run       {result.run.path}")
+
+
+def _comparison(entry: Mapping[str, Any], name: str) -> str:
+    pair = f"compare   {entry['first']} - {entry['second']}: "
+    if "p" not in entry:
+        return pair + str(entry["reason"])
+    p = f"p = {entry['p_holm']:.2g} (Holm)"
+    return f"{pair}{name} {entry['difference']:+.3f} ({entry['low']:+.3f} to {entry['high']:+.3f}), {p}, {entry['test']}"
+
+
+def _decision(predictor: str, decision: Mapping[str, Any]) -> str:
+    """Net benefit against the better of acting on all and on none, at the ends of the stated range."""
+    words = []
+    for point in (decision["curve"][0], decision["curve"][-1]):
+        best = max(point["treat_all"], 0.0)
+        model = "–" if point["model"] is None else f"{point['model']:+.3f}"
+        words.append(f"at {point['threshold']:g}: {model} (best default {best:+.3f})")
+    return f"decision  {predictor}: net benefit {', '.join(words)}"
 
 
 def _value(metrics: Mapping[str, Any], key: str) -> float | None:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.oneway import anova_oneway
 
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.evaluation.group_tests import anova, kruskal_wallis, mann_whitney, shapiro, t_test
@@ -110,10 +109,30 @@ def test_more_than_two_groups():
     f = stats.f_oneway(*groups)
     classic = anova(groups, equal_variances=True)
     assert close([classic.f, classic.p], [f.statistic, f.pvalue])
+    assert kruskal_wallis(groups).df == classic.df1 == 2
+
+
+@pytest.mark.full
+def test_welch_anova_matches_statsmodels():
+    from statsmodels.stats.oneway import anova_oneway
+
+    rng = np.random.default_rng(2)
+    groups = [rng.normal(m, s, n) for m, s, n in ((0, 1, 20), (0.4, 2, 33), (0.9, 0.5, 11), (0.2, 3, 4))]
     welch = anova(groups)
     reference = anova_oneway(groups, use_var="unequal", welch_correction=True)
     assert close([welch.f, welch.p, welch.df2], [reference.statistic, reference.pvalue, reference.df[1]])
-    assert kruskal_wallis(groups).df == welch.df1 == 2
+
+
+def test_welch_anova_by_hand():
+    """Three groups of 3 with variances 1, 4, 1, means 2, 4, 8: weights 3, 3/4, 3 and grand mean 33/6.75."""
+    groups = [[1, 2, 3], [2, 4, 6], [7, 8, 9]]
+    w, m = np.array([3, 0.75, 3]), np.array([2, 4, 8.0])
+    centre = (w * m).sum() / w.sum()
+    lack = (((1 - w / w.sum()) ** 2) / 2).sum()
+    f = (w * (m - centre) ** 2).sum() / 2 / (1 + 2 * 1 / 8 * lack)
+    result = anova(groups)
+    assert close([result.f, result.df1, result.df2], [f, 2, 8 / (3 * lack)])
+    assert close(result.p, stats.f.sf(f, 2, 8 / (3 * lack)))
 
 
 @settings(max_examples=50, deadline=None)

@@ -26,7 +26,9 @@ def table(name: str) -> pd.DataFrame:
 def birthwt() -> tuple[np.ndarray, np.ndarray]:
     """age, lwt, race=black, race=other, smoke, ptd, ht, ui (189, 8) and low (189,)."""
     b = table("birthwt")
-    columns = [b.age, b.lwt, b.race == "black", b.race == "other"] + [b[v] == "yes" for v in ("smoke", "ptd", "ht", "ui")]
+    columns = [b.age, b.lwt, b.race == "black", b.race == "other"] + [
+        b[v] == "yes" for v in ("smoke", "ptd", "ht", "ui")
+    ]
     return np.column_stack([np.asarray(c, dtype=float) for c in columns]), b.low.to_numpy()
 
 

@@ -62,7 +62,9 @@ def test_penalised_likelihood_is_that_of_the_raw_columns():
 
 def test_shrinks_towards_zero():
     X, y = birthwt()
-    assert np.linalg.norm(fit_firth(X, y).coef * X.std(axis=0)) < np.linalg.norm(fit_logistic(X, y).coef * X.std(axis=0))
+    assert np.linalg.norm(fit_firth(X, y).coef * X.std(axis=0)) < np.linalg.norm(
+        fit_logistic(X, y).coef * X.std(axis=0)
+    )
 
 
 def test_profile_limits_meet_the_quantile_and_separated_data_have_intervals():

@@ -13,9 +13,7 @@ from osml.stats.logistic import fit_logistic, separation
 def separated_by_definition(X, y):
     """Is there b, not 0 on every row, with s_i (1, x_i)'b >= 0? One linear programme per row."""
     A = np.column_stack([np.ones(len(X)), X]) * np.where(y > 0, 1.0, -1.0)[:, None]
-    return any(
-        linprog(-row, A_ub=-A, b_ub=np.zeros(len(A)), bounds=[(-1, 1)] * A.shape[1]).fun < -1e-7 for row in A
-    )
+    return any(linprog(-row, A_ub=-A, b_ub=np.zeros(len(A)), bounds=[(-1, 1)] * A.shape[1]).fun < -1e-7 for row in A)
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,7 +50,7 @@ def test_all_event_level_that_looks_converged():
     X = np.column_stack([rng.normal(size=93), np.arange(93) < 3])
     y = rng.random(93) < 0.4
     y[:3] = True
-    assert separation(X, y) .columns == (1,)
+    assert separation(X, y).columns == (1,)
     with pytest.raises(NotEstimableError, match=r"quasi-completely separated: columns \[1\]"):
         fit_logistic(X, y)
     y[0] = False

@@ -1,0 +1,297 @@
+"""`osml check --leakage`: three ways to show that nothing about test patients reaches a fitted model.
+
+(a) Byte identity. With the splits fixed, every cell and label of the test patients is overwritten in the table; each
+    artefact fitted in that fold must stay byte-identical. This is the deciding test.
+(b) Canary. Labels are permuted between patients and everything that depends on labels is run again; the mean
+    fold-averaged AUC (C for survival) must be one half: its 90 % interval has to lie inside 0.47 to 0.53.
+(c) Leaky twins. Pipelines with a deliberate leak must be caught in the same run, by (a) or (b); a twin that is not
+    means that the check had no power here, and then nothing is called passed.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from osml.cohort.build import BuiltCohort, build_cohort, target_columns
+from osml.cohort.cohort import BinaryOutcome, Cohort, Outcome, SurvivalOutcome
+from osml.cohort.inputs import columns_of
+from osml.cohort.splits import Fold, derive_seed, make_folds
+from osml.cohort.table import Table
+from osml.engine import Progress, run_tasks
+from osml.errors import NotEstimableError
+from osml.evaluation.concordance import harrell_c
+from osml.evaluation.discrimination import auc
+from osml.predictors.chain import Chain, fit_chain
+from osml.schema.load import LoadedSchema
+from osml.schema.model import KFold, LeaveOnePatientOut, NomogramPredictor, Schema
+from osml.study.twins import TWINS, LeakyChain, Twin, fit_twin
+
+LIMITS = (0.47, 0.53)
+ENOUGH = 200
+LEVEL = 0.90
+Pipeline = Literal["study"] | Twin
+
+
+@dataclass(frozen=True)
+class Canary:
+    """Mean fold-averaged AUC over permutations with its 90 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    permutations: int
+    failed: int
+
+    @property
+    def clean(self) -> bool:
+        return LIMITS[0] <= self.low and self.high <= LIMITS[1]
+
+
+@dataclass(frozen=True)
+class PipelineCheck:
+    """What one pipeline showed: folds whose artefacts changed with the test patients, and its canary."""
+
+    predictor: str
+    pipeline: Pipeline
+    folds: int
+    changed: tuple[str, ...]
+    canary: Canary | None
+    not_applicable: str = ""
+
+    @property
+    def caught(self) -> bool:
+        """A leak was seen, in (a) or as a canary above one half."""
+        return bool(self.changed) or (self.canary is not None and self.canary.low > LIMITS[1])
+
+
+@dataclass(frozen=True)
+class LeakageReport:
+    """All checks; the verdict needs the twins to be caught."""
+
+    checks: tuple[PipelineCheck, ...]
+    permutations: int
+
+    def verdict(self, predictor: str) -> Literal["passed", "failed", "no power", "inconclusive"]:
+        """failed: an artefact changed, or the canary's interval lies outside one half. inconclusive: too wide."""
+        own = next(c for c in self.checks if c.predictor == predictor and c.pipeline == "study")
+        twins = [c for c in self.checks if c.predictor == predictor and c.pipeline != "study" and not c.not_applicable]
+        canary = own.canary
+        if own.changed or canary is None or canary.low > LIMITS[1] or canary.high < LIMITS[0]:
+            return "failed"
+        if self.permutations < ENOUGH or not twins or not all(t.caught for t in twins):
+            return "no power"
+        return "passed" if canary.clean else "inconclusive"
+
+
+def check_leakage(
+    loaded: LoadedSchema, built: BuiltCohort, *, permutations: int = ENOUGH, workers: int | None = None, quiet: bool = False
+) -> LeakageReport:
+    """Run all three parts for every predictor of a study."""
+    schema, cohort = light(loaded.schema), built.cohort
+    folds = _canary_folds(schema, cohort)
+    overwritten = {f.name: overwrite_patients(loaded, built.table, f.test, schema.validation.seed) for f in folds}
+    jobs: list[_Job] = []
+    for name in schema.predictors:
+        for pipeline in ("study", *TWINS):
+            jobs.append(_Job(schema, name, pipeline, cohort, folds, overwritten, None))
+            chunk = max(1, permutations // 8)
+            for start in range(0, permutations, chunk):
+                numbers = range(start, min(start + chunk, permutations))
+                jobs.append(_Job(schema, name, pipeline, cohort, folds, {}, numbers))
+    progress = Progress("leakage", len(jobs), quiet=quiet)
+    results: dict[int, _Found] = {}
+    for outcome in run_tasks(_work, jobs, workers=workers, progress=progress):
+        if outcome.error is not None:
+            raise outcome.error
+        results[outcome.index] = outcome.result
+    checks = []
+    for name in schema.predictors:
+        for pipeline in ("study", *TWINS):
+            mine = [results[i] for i, job in enumerate(jobs) if (job.predictor, job.pipeline) == (name, pipeline)]
+            reasons = [found.not_applicable for found in mine if found.not_applicable]
+            values = [v for found in mine for v in found.areas]
+            changed = tuple(c for found in mine for c in found.changed)
+            canary = None if reasons else summarise(values)
+            checks.append(PipelineCheck(name, pipeline, len(folds), changed, canary, reasons[0] if reasons else ""))
+    return LeakageReport(tuple(checks), permutations)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Part (a) of one pipeline (permutations None), or a chunk of its canary."""
+
+    schema: Schema
+    predictor: str
+    pipeline: Pipeline
+    cohort: Cohort
+    folds: tuple[Fold, ...]
+    overwritten: Mapping[str, Cohort]
+    permutations: range | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    changed: tuple[str, ...] = ()
+    areas: tuple[float, ...] = ()
+    not_applicable: str = ""
+
+
+def _work(job: _Job) -> _Found:
+    if job.pipeline == "imputation" and not _gaps(job.schema, job.predictor, job.cohort):
+        return _Found(not_applicable="nothing is imputed")
+    if job.permutations is None:
+        changed = []
+        for fold in job.folds:
+            before = artefacts(job.schema, job.predictor, job.pipeline, job.cohort, fold)
+            after = artefacts(job.schema, job.predictor, job.pipeline, job.overwritten[fold.name], fold)
+            if before != after:
+                changed.append(fold.name)
+        return _Found(changed=tuple(changed))
+    areas = []
+    for number in job.permutations:
+        rng = np.random.default_rng(derive_seed(job.schema.validation.seed, number, 0, "canary"))
+        areas.append(_permuted_area(job, permute_outcomes(job.cohort, rng)))
+    return _Found(areas=tuple(areas))
+
+
+def _permuted_area(job: _Job, cohort: Cohort) -> float:
+    """Fold-averaged AUC or C of a pipeline on permuted labels; NaN when no fold could be fitted and judged."""
+    values = []
+    for fold in _canary_folds(job.schema, cohort):
+        try:
+            chain = _fit(job.schema, job.predictor, job.pipeline, cohort, fold)
+            test = cohort.of(fold.test)
+            values.append(_area(test.outcome, chain.predict(test).lp))
+        except NotEstimableError:
+            continue
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _fit(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fold) -> Chain | LeakyChain:
+    seed = (schema.validation.seed, fold.repeat, fold.index)
+    if pipeline == "study":
+        return fit_chain(schema, name, cohort.of(fold.train), seed)
+    return fit_twin(pipeline, schema, name, cohort, fold.train, seed)
+
+
+def artefacts(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fold) -> dict[str, bytes]:
+    """Every file that fitting this fold writes, by name; a fold that cannot be fitted has its error as artefact."""
+    present = set(cohort.patient_ids)
+    known = replace(fold, train=tuple(p for p in fold.train if p in present), test=tuple(p for p in fold.test if p in present) or fold.test)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _fit(schema, name, pipeline, cohort, known).save(Path(folder))
+        except NotEstimableError as error:
+            return {"error": str(error).encode()}
+        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+
+
+def light(schema: Schema) -> Schema:
+    """The schema with uniform shrinkage left out: it multiplies a fold's linear predictor by one positive number, so it
+    changes no rank and no AUC, and its bootstrap would be the only costly step."""
+    data = schema.model_dump(mode="json")
+    for block in data["predictors"].values():
+        if block["kind"] == "nomogram" and block["shrink"] == "uniform":
+            block["shrink"] = "none"
+    return Schema.model_validate(data)
+
+
+def _canary_folds(schema: Schema, cohort: Cohort) -> tuple[Fold, ...]:
+    """Folds with several patients each: an AUC within a fold is needed, so leave-one-out becomes five folds."""
+    split = schema.validation.split
+    if isinstance(split, KFold):
+        split = KFold(kind="kfold", folds=split.folds, repeats=1)
+    elif isinstance(split, LeaveOnePatientOut):
+        split = KFold(kind="kfold", folds=5, repeats=1)
+    return make_folds(cohort, split, schema.validation.seed)
+
+
+def overwrite_patients(loaded: LoadedSchema, table: Table, patients: Sequence[str], seed: int) -> Cohort:
+    """The cohort read again from a table in which these patients carry another patient's inputs and outcome.
+
+    Whole rows are taken over, so that every combination of cells stays a legal one; where it is possible the donor has
+    another outcome. Ids, split columns and columns that the schema does not read stay.
+    """
+    schema, rng = loaded.schema, np.random.default_rng(derive_seed(seed, 0, 0, "overwrite:" + "|".join(patients)))
+    ids = table.column(schema.cohort.patient)
+    targets = [column for column, _ in target_columns(schema, loaded.where)]
+    taken = [column for column, _ in columns_of(dict(schema.inputs), loaded.where)] + targets
+    kept = {schema.cohort.patient, schema.cohort.row, getattr(schema.validation.split, "column", None)}
+    places = [j for j, column in enumerate(table.columns) if column in taken and column not in kept]
+    labels = list(zip(*(table.column(column) for column in targets), strict=True))
+    cells = [list(row) for row in table.rows]
+    donors: dict[str, int] = {}
+    for i, patient in enumerate(ids):
+        if patient not in set(patients):
+            continue
+        if patient not in donors:
+            others = [k for k in range(len(ids)) if ids[k] != patient and labels[k] != labels[i]]
+            others = others or [k for k in range(len(ids)) if ids[k] != patient]
+            donors[patient] = others[int(rng.integers(len(others)))]
+        for j in places:
+            cells[i][j] = table.rows[donors[patient]][j]
+    return build_cohort(loaded, replace(table, rows=tuple(tuple(row) for row in cells))).cohort
+
+
+def permute_outcomes(cohort: Cohort, rng: np.random.Generator) -> Cohort:
+    """Outcomes dealt to other patients; with several rows per patient, whole blocks of rows change hands in order."""
+    blocks: dict[str, list[int]] = {}
+    for i, patient in enumerate(cohort.patients):
+        blocks.setdefault(patient, []).append(i)
+    ids = list(blocks)
+    order = [i for k in rng.permutation(len(ids)) for i in blocks[ids[k]]]
+    places = [i for patient in ids for i in blocks[patient]]
+    index = np.empty(len(cohort), dtype=np.intp)
+    index[places] = order
+    assert cohort.outcome is not None
+    return replace(cohort, outcome=cohort.outcome.take(index))
+
+
+def _area(outcome: Outcome | None, lp: NDArray[np.float64]) -> float:
+    if isinstance(outcome, SurvivalOutcome):
+        return harrell_c(outcome.time, outcome.event, lp).value
+    assert isinstance(outcome, BinaryOutcome)
+    return auc(outcome.y, lp)
+
+
+def summarise(areas: Sequence[float]) -> Canary | None:
+    """Mean and 90 % t interval over permutations; None when none could be judged."""
+    values = np.array(areas, dtype=float)
+    good = values[np.isfinite(values)]
+    if len(good) < 2:
+        return None
+    half = float(student.isf((1 - LEVEL) / 2, len(good) - 1)) * float(good.std(ddof=1)) / np.sqrt(len(good))
+    mean = float(good.mean())
+    return Canary(mean, mean - half, mean + half, len(good), len(values) - len(good))
+
+
+def _gaps(schema: Schema, name: str, cohort: Cohort) -> bool:
+    block = schema.predictors[name]
+    assert isinstance(block, NomogramPredictor)
+    inputs = [item for item in block.inputs if item in cohort.values]
+    return schema.missing == "impute" and len(inputs) > 1 and any(np.isnan(cohort.values[i]).any() for i in inputs)
+
+
+def to_json(report: LeakageReport) -> str:
+    """All numbers of a report."""
+    data = [
+        {
+            "predictor": c.predictor,
+            "pipeline": c.pipeline,
+            "folds": c.folds,
+            "changed": list(c.changed),
+            "canary": None if c.canary is None else c.canary.__dict__,
+            "not_applicable": c.not_applicable,
+        }
+        for c in report.checks
+    ]
+    return json.dumps(data, indent=1)
