@@ -51,12 +51,15 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Atomic CSV; floats at full precision, None as an empty cell, formula cells neutralised for spreadsheets."""
+    lines = [_csv_line(header), *(_csv_line([spreadsheet_safe(cell) for cell in row]) for row in rows)]
+    atomic_write(path, "".join(lines))
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([spreadsheet_safe(cell) for cell in row])
-    atomic_write(path, stream.getvalue())
+    # csv quotes a cell with a line break only if the break is part of the terminator; a bare "\r" would split the row.
+    csv.writer(stream, lineterminator="\r\n").writerow(cells)
+    return stream.getvalue()[:-2] + "\n"
 
 
 def spreadsheet_safe(cell: Any) -> Any:

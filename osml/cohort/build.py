@@ -66,10 +66,19 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
     problems = [
         CellProblem(i, block.patient, "the patient id is empty") for i, p in enumerate(patients) if p in block.missing or not p.strip()
     ]
+    problems += [
+        CellProblem(i, block.patient, f"the patient id {p!r} has blanks around it: one patient could count as two")
+        for i, p in enumerate(patients)
+        if p.strip() and p != p.strip()
+    ]
     parsed = parse_inputs(schema, table, where)
     outcome, no_outcome, target_problems = _outcome(schema, table)
     problems += parsed.problems + target_problems
-    keys = {column: tuple(table.column(column)) for column, _ in _key_columns(schema, where)}
+    # Missing tokens become empty: a site called "-" would otherwise be a site.
+    keys = {
+        column: tuple("" if cell in block.missing else cell for cell in table.column(column))
+        for column, _ in _key_columns(schema, where)
+    }
     first, row_problems = _units(schema, table, patients, parsed, keys, outcome)
     problems += row_problems
     if problems:
@@ -229,10 +238,14 @@ def _units(
 
 def _differences(i: int, j: int, parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome) -> list[str]:
     columns: dict[str, Float] = dict(parsed.values)
+    for name, (low, high) in parsed.kit.items():
+        columns |= {f"the lower kit limit of {name}": low, f"the upper kit limit of {name}": high}
     if isinstance(outcome, BinaryOutcome):
         columns["the outcome"] = outcome.y
     else:
         columns |= {"the follow-up time": outcome.time, "the event": outcome.event.astype(float)}
+        if outcome.competing is not None:
+            columns["the competing event"] = outcome.competing.astype(float)
     out = [name for name, column in columns.items() if not _same(column[i], column[j])]
     return out + [name for name, texts in keys.items() if texts[i] != texts[j]]
 

@@ -46,7 +46,7 @@ def parse_numbers(
     below: str | None = None,
     above: str | None = None,
     limits: tuple[float, float] | None = None,
-    factors: Sequence[float | None] | float = 1.0,
+    factors: Sequence[float | str] | float = 1.0,
 ) -> Column:
     """Numbers of a column; blanks around a number are ignored, nothing else is.
 
@@ -54,7 +54,7 @@ def parse_numbers(
     ----------
     below, above : rule for '<5' ("half" or "limit") and '>2000' ("limit"); None refuses such cells
     limits : values outside are impossible; compared after conversion
-    factors : unit conversion, one factor or one per row (None: the row's unit is unknown)
+    factors : unit conversion, one factor or one per row (a text: why the row's unit cannot be used)
     """
     column = Column(np.full(len(cells), np.nan))
     for i, cell in enumerate(cells):
@@ -71,8 +71,8 @@ def parse_numbers(
             value, rule = parsed
             column.altered[rule] = column.altered.get(rule, 0) + 1
         factor = factors if isinstance(factors, (int, float)) else factors[i]
-        if factor is None:
-            column.problems.append(CellProblem(i, name, "the unit of this row is not known"))
+        if isinstance(factor, str):
+            column.problems.append(CellProblem(i, name, factor))
             continue
         value *= factor
         if not np.isfinite(value):
@@ -96,7 +96,7 @@ def _reporting_limit(text: str, below: str | None, above: str | None) -> tuple[f
         limit = float(match.group(2))
         return (limit / 2 if rule == "half" else limit), f"{'below' if lower else 'above'}: {rule}"
     if not text:
-        return "the cell is blank; add '' or this text to `cohort.missing` if blank means missing"
+        return "the cell is blank but not one of `cohort.missing`; add its text there (\"\" for an empty cell) if it means missing"
     if _COMMA.fullmatch(text):
         return f"{text!r}: decimal commas and thousands separators are not read; write 1234.5"
     if text.lower() in ("na", "n/a", "nan", "null", "none", "missing", "unknown", "?", "-", "inf", "-inf", "infinity"):
@@ -133,5 +133,5 @@ def _unknown_level(cell: str, allowed: list[str]) -> str:
     elif near is not None:
         meant = f"; did you mean {near!r}?"
     else:
-        meant = "; add it to `levels`, or to `cohort.missing` if it means missing" if cell.strip() else "; it is blank"
+        meant = "; add it to `levels`, or to `cohort.missing` if it means missing"
     return f"{cell!r} is not one of {allowed}{meant}"

@@ -55,14 +55,23 @@ def run_checks(schema: Schema, built: BuiltCohort) -> list[Finding]:
     return [finding for check in CHECKS for finding in check(evidence)]
 
 
+def identifier_words(column: str) -> list[str]:
+    """Words of a column's name that name a person or a record.
+
+    >>> identifier_words("PatientID"), identifier_words("patient_id"), identifier_words("hybrid")
+    (['id'], ['id'], [])
+    """
+    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower())
+    return sorted(_IDENTIFIER_WORDS & set(words))
+
+
 def identifiers(e: Evidence) -> Iterator[Finding]:
     """OSML010: by the column's name, or by values that only count or name patients."""
     for name, block in e.schema.inputs.items():
         column = block.column or name
-        words = set(re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower()))
-        hit = words & _IDENTIFIER_WORDS
+        hit = identifier_words(column)
         if hit:
-            yield Finding("OSML010", f"column {column!r} is named like one ({', '.join(sorted(hit))})", name)
+            yield Finding("OSML010", f"column {column!r} is named like one ({', '.join(hit)})", name)
             continue
         x = e.cohort.values[name]
         x = x[~np.isnan(x)]
@@ -75,7 +84,7 @@ def identifiers(e: Evidence) -> Iterator[Finding]:
         elif len(unique) == len(x) and np.all(x == np.round(x)):
             if np.all(np.diff(unique) == 1):
                 yield Finding("OSML010", f"the values count the patients: {unique[0]:g} to {unique[-1]:g}", name)
-            elif unique[0] >= 100_000:
+            elif unique[0] >= 100_000 and not getattr(block, "unit", None):
                 yield Finding("OSML010", f"every patient has another whole number of {len(str(int(unique[-1])))} digits", name)
 
 
@@ -110,6 +119,8 @@ def proxies(e: Evidence) -> Iterator[Finding]:
         if event.sum() < 2 or (~event).sum() < 2 or len(np.unique(v)) < 2:
             continue
         if isinstance(outcome, SurvivalOutcome):
+            if len(np.unique(outcome.time[known])) < 2:
+                continue
             rank = abs(np.corrcoef(_ranks(v), _ranks(outcome.time[known]))[0, 1])
             if rank >= PROXY_AUC:
                 yield Finding("OSML013", f"rank correlation with the follow-up time is {rank:.3f}", name)

@@ -78,7 +78,7 @@ def _parse(name: str, block: Input, table: Table, missing: set[str], where: Wher
         groups = block.groups if isinstance(block, CategoryInput) else None
         # A level that is also a missing token is a level: the schema's levels are the more specific statement.
         return parse_levels(name, cells, block.levels, missing=missing, groups=groups)
-    factors: list[float | None] | float = 1.0
+    factors: list[float | str] | float = 1.0
     if block.table_unit is not None:
         place = where("inputs", name, "table_unit")
         if block.unit is None:
@@ -99,11 +99,20 @@ def _parse(name: str, block: Input, table: Table, missing: set[str], where: Wher
     )
 
 
-def _unit_column(table: Table, column: str, unit: str, missing: set[str], place: str) -> list[float | None]:
-    known: dict[str, float | None] = {}
-    for text in set(table.column(column)):
-        known[text] = None if text in missing or not text.strip() else conversion_factor(text, unit, place)
-    return [known[text] for text in table.column(column)]
+def _unit_column(table: Table, column: str, unit: str, missing: set[str], place: str) -> list[float | str]:
+    """A factor per row, or why there is none: a row without a value may lack its unit, so this is not yet an error."""
+    conversion_factor(unit, unit, place)
+    known: dict[str, float | str] = {}
+    cells = table.column(column)
+    for text in dict.fromkeys(cells):
+        if text in missing or not text.strip():
+            known[text] = f"the value has no unit: column {column!r} is empty here"
+            continue
+        try:
+            known[text] = conversion_factor(text, unit, f"column {column!r}")
+        except TableError as error:
+            known[text] = " ".join(filter(None, (f"{error.what};", error.do)))
+    return [known[text] for text in cells]
 
 
 def _kit_range(
@@ -136,8 +145,6 @@ def _banded(name: str, kit: Kit, schema: Schema, out: ParsedInputs, n: int) -> t
         inside = np.ones(n, dtype=bool)
         if band.sex is not None and sex is not None and by is not None and by.sex is not None:
             levels = getattr(schema.inputs[by.sex], "levels", ())
-            if band.sex not in levels:
-                raise TableError(f"kit band of {name!r}: {band.sex!r} is not a level of {by.sex!r}", do=hint(band.sex, levels))
             inside &= sex == levels.index(band.sex)
         if band.age is not None and age is not None:
             inside &= (age >= band.age[0]) & (age < band.age[1])

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from osml.errors import TableError
+from osml.schema.suggest import hint
 
-csv.field_size_limit(1_000_000)
 MAX_LISTED = 5
+_YAML_TEXT = {";": '";"', "\t": '"\\t"', ",": '","', "|": '"|"'}
 FORMATS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 
 
@@ -103,8 +104,8 @@ def _read_text(raw: bytes, name: str, delimiter: str) -> tuple[list[str], list[t
     try:
         for cells in reader:
             line, start = start, reader.line_num + 1
-            if not cells or (len(cells) == 1 and not cells[0].strip() and len(header) != 1):
-                continue  # a blank line
+            if not any(cell.strip() for cell in cells) and len(header) != 1:
+                continue  # a blank line, or the empty rows that spreadsheets export
             if not header:
                 header = [cell.strip() for cell in cells]
                 _check_delimiter(header, name, delimiter)
@@ -131,7 +132,7 @@ def _check_delimiter(header: Sequence[str], name: str, delimiter: str) -> None:
         if other != delimiter and header[0].count(other) >= 1:
             raise TableError(
                 f"{name} seems to be separated by {word}: its header is {header[0][:80]!r}",
-                do=f"Set `cohort.delimiter: {other!r}`. Decimal commas must be changed to points.",
+                do=f"Set `cohort.delimiter: {_YAML_TEXT[other]}`. Decimal commas must be changed to points.",
             )
 
 
@@ -176,20 +177,35 @@ def cell_text(value: Any) -> str:
 
 def _read_xlsx(raw: bytes, name: str, sheet: str | None) -> tuple[list[str], list[tuple[str, ...]], list[int]]:
     import zipfile
+    import zlib
+    from xml.etree import ElementTree
 
     import openpyxl
 
     try:
         book = openpyxl.load_workbook(io.BytesIO(raw), data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError, openpyxl.utils.exceptions.InvalidFileException) as error:
-        raise TableError(f"{name} is not a readable XLSX file: {error}") from None
-    if sheet is None and len(book.sheetnames) > 1:
-        raise TableError(f"{name} has several sheets: {', '.join(book.sheetnames)}", do="Name one in `cohort.sheet`.")
-    if sheet is not None and sheet not in book.sheetnames:
-        raise TableError(f"{name} has no sheet {sheet!r}", do=f"Sheets: {', '.join(book.sheetnames)}.")
-    page = book[sheet] if sheet is not None else book[book.sheetnames[0]]
+        formulas = openpyxl.load_workbook(io.BytesIO(raw))
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, ElementTree.ParseError) as error:
+        raise TableError(
+            f"{name} is not a readable XLSX file: {error}", do="Open it in a spreadsheet without password and save it again."
+        ) from None
+    sheets = [page.title for page in book.worksheets]
+    if sheet is None and len(sheets) > 1:
+        raise TableError(f"{name} has several sheets: {', '.join(sheets)}", do="Name one in `cohort.sheet`.")
+    if sheet is not None and sheet not in sheets:
+        raise TableError(f"{name} has no sheet {sheet!r}", do=hint(sheet, sheets))
+    page = book[sheet] if sheet is not None else book.worksheets[0]
     if page.merged_cells.ranges:
-        raise TableError(f"{name}: merged cells at {page.merged_cells.ranges[0]}", do="Unmerge them: one cell, one value.")
+        merged = ", ".join(sorted(str(cells) for cells in page.merged_cells.ranges)[:MAX_LISTED])
+        raise TableError(f"{name}: merged cells at {merged}", do="Unmerge them: one cell, one value.")
+    for row in formulas[page.title].iter_rows():
+        for cell in row:
+            if cell.data_type == "f" and page[cell.coordinate].value is None:
+                raise TableError(
+                    f"{name}: the formula in cell {cell.coordinate} has no stored value",
+                    why="It would be read as an empty cell, that is, as missing.",
+                    do="Open the file in a spreadsheet and save it, or replace formulas by their values.",
+                )
     records = [tuple(cell_text(cell) for cell in row) for row in page.iter_rows(values_only=True)]
     return _records(records, name)
 

@@ -65,7 +65,8 @@ class RocCurve:
     def sensitivity_at(self, specificity: float) -> float:
         """Sensitivity at a specificity in [0, 1], linear between the points of the curve (`pROC::coords`).
 
-        On a vertical piece of the curve the highest sensitivity is given.
+        On a vertical piece of the curve the highest sensitivity is given. For an interval as `pROC::ci.se` makes it,
+        pass this to `patient_bootstrap` with `strata=y`.
         """
         return _read(_unit(specificity, "specificity"), self.specificity[::-1], self.sensitivity[::-1])
 

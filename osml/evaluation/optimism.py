@@ -79,8 +79,8 @@ def optimism(
         Each replicate's model judged on its own sample, and on all patients. NaN marks a replicate that failed: it is
         left out of that measure and counted.
     names : tuple of str (k,)
-        Where it holds `emax`, that measure is recomputed from the corrected intercept and slope, as `rms` does: a mean
-        of maxima would never be 0.
+        Where it holds `emax`, `intercept` and `slope`, Emax is recomputed from the corrected two, as `rms` does: a
+        mean of maxima would never be 0.
 
     >>> found = optimism([0.8], [[0.84], [0.82]], [[0.76], [0.78]], names=("auc",))
     >>> found.corrected.round(6)
@@ -106,7 +106,7 @@ def _combine(apparent: Floats, train: Floats, test: Floats, names: tuple[str, ..
         )
     mean_train = np.where(good, train, 0.0).sum(axis=0) / used
     mean_test = np.where(good, test, 0.0).sum(axis=0) / used
-    if "emax" in names:
+    if {"emax", "intercept", "slope"} <= set(names):
         k, a, b = (names.index(name) for name in ("emax", "intercept", "slope"))
         mean_train[k] = emax(mean_train[a], mean_train[b])
         corrected = [apparent[j] - (mean_train[j] - mean_test[j]) for j in (a, b)]

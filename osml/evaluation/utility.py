@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from osml.errors import InvalidInputError
+from osml.errors import InvalidInputError, NotEstimableError
 from osml.evaluation.bootstrap import CONDITIONAL, FIXED, resample_patients
 from osml.evaluation.inputs import Floats, as_groups, as_labels, as_probabilities
 from osml.stats.inputs import confidence_level, vector
@@ -131,7 +131,7 @@ def net_benefit_band(
     usable = (events > 0) & (events < total)
     counts, total, events = counts[usable], total[usable][:, None], events[usable][:, None]
     if len(counts) < 2:
-        raise InvalidInputError(f"{len(counts)} of {B} replicates hold both classes: no limits", do="Use a larger B.")
+        raise NotEstimableError(f"{len(counts)} of {B} replicates hold both classes: no limits", do="Use a larger B.")
     share = events / total if prevalence is None else np.full_like(events, rate)
     odds = t / (1 - t)
     true = counts @ (act * labels[:, None]) / events * share

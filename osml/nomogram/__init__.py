@@ -5,6 +5,7 @@ from osml.nomogram.bedside import Bedside, bedside_points
 from osml.nomogram.build import build
 from osml.nomogram.calculator import calculator
 from osml.nomogram.coefficients import from_coefficients
+from osml.nomogram.cox import cox_outcome
 from osml.nomogram.draw import draw
 from osml.nomogram.equation import coefficient_rows, equation
 from osml.nomogram.interval import Interval
@@ -43,6 +44,7 @@ __all__ = [
     "calculator",
     "category_predictor",
     "coefficient_rows",
+    "cox_outcome",
     "draw",
     "equation",
     "from_coefficients",

@@ -60,6 +60,7 @@ def build(
 
     Examples
     --------
+    >>> from osml.nomogram import LogisticOutcome
     >>> from osml.stats.terms import Category, Linear
     >>> model = LinearModel((Linear("age"), Category("sex", ("f", "m"))), np.array([0.05, 0.5]), -3.0)
     >>> n = build(model, [Predictor("age", low=20, high=60), Predictor("sex", "category", levels=("f", "m"))],

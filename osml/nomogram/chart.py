@@ -20,7 +20,6 @@ from osml.nomogram.scales import outcome_rows, ruler, total_row
 from osml.nomogram.theme import PageStyle
 
 MIN_GAP, ROOMY_GAP, WIDE_GAP = 0.7, 1.8, 12.0
-FOOTER = 7.0
 Strip = tuple[tuple[Mark, ...], float]
 
 
@@ -47,8 +46,9 @@ def make_chart(
     steps: Strip = _steps(style, fonts) if style.sheet else ((), 0.0)
     sentences = tuple(words.notes(nomogram, frame.x1 - frame.x0))
     full = _under(style, fonts, example, sentences)
-    sheet = Sheet(nomogram, frame, style, head, top, ruler(frame), example)
-    need = top + _stack([sheet.rule, *rows, *tail], MIN_GAP) + FOOTER + style.margin
+    foot = foot_height(nomogram, style, fonts)
+    sheet = Sheet(nomogram, frame, style, head, top, foot, ruler(frame), example)
+    need = top + _stack([sheet.rule, *rows, *tail], MIN_GAP) + foot + style.margin
     if style.height is None or grow:
         roomy = need + (ROOMY_GAP - MIN_GAP) * (len(rows) + len(tail)) + full[1] + steps[1]
         tall = replace(sheet, style=replace(style, height=max(roomy, style.height or 0.0)))
@@ -72,6 +72,7 @@ class Sheet:
     style: PageStyle
     head: tuple[Mark, ...]
     top: float
+    foot: float
     rule: Block
     example: WorkedExample | None
 
@@ -88,7 +89,7 @@ def _several(sheet: Sheet, rows: list[Block], tail: list[Block], under: Strip) -
     """Spread predictors evenly over as few pages as hold them; totals and outcomes stand on the last one."""
     style = sheet.style
     assert style.height is not None
-    fixed = sheet.top + FOOTER + style.margin + sheet.rule.height + MIN_GAP
+    fixed = sheet.top + sheet.foot + style.margin + sheet.rule.height + MIN_GAP
     room = style.height - fixed - style.line - 1.0
     room_last = style.height - fixed - under[1] - _stack(tail, MIN_GAP)
     if room_last < 0 or max(b.height for b in rows) + MIN_GAP > room:
@@ -131,7 +132,7 @@ def _page(sheet: Sheet, rows: list[Block], tail: list[Block], texts: Sequence[St
     nomogram, frame, style, example = sheet.nomogram, sheet.frame, sheet.style, sheet.example
     rule, head, top = sheet.rule, sheet.head, sheet.top
     assert style.height is not None
-    bottom = style.height - style.margin - FOOTER - sum(h for _, h in texts)
+    bottom = style.height - style.margin - sheet.foot - sum(h for _, h in texts)
     blocks = [rule, *rows, *tail]
     free = bottom - top - sum(b.height for b in blocks)
     gap = min(max(free / max(len(blocks), 1), MIN_GAP), WIDE_GAP if style.sheet else ROOMY_GAP)
@@ -266,22 +267,29 @@ def _steps(style: PageStyle, fonts: FontSet) -> Strip:
     return tuple(marks), lowest + 0.8
 
 
+def foot_height(nomogram: Nomogram, style: PageStyle, fonts: FontSet) -> float:
+    """Height of the footer above the margin, mm."""
+    return 3.2 + max(len(_provenance(nomogram, style, fonts)), 1) * style.line
+
+
+def _provenance(nomogram: Nomogram, style: PageStyle, fonts: FontSet) -> list[str]:
+    room = style.width - 2 * style.margin - fonts.width(NOTICE, style.small, "bold") - 4.0
+    text = words.footer(nomogram)
+    return fonts.wrap(text, style.small, room) if text else []
+
+
 def footer_marks(nomogram: Nomogram, style: PageStyle, fonts: FontSet) -> list[Mark]:
     """Provenance on the left, the notice on the right, under a rule."""
     assert style.height is not None
     base = style.height - style.margin - DESCENT * style.small * MM_PER_PT
-    top = base - style.line - 0.6
     right = style.width - style.margin
-    notice = Text(right, base, NOTICE, style.small, "bold", "ink", "end", "notice")
-    marks: list[Mark] = [Line(style.margin, top, right, top, 0.15, "muted"), notice]
-    room = right - style.margin - fonts.width(NOTICE, style.small, "bold") - 4.0
-    text = words.footer(nomogram)
-    if text:
-        lines = fonts.wrap(text, style.small, room)
-        if len(lines) > 1:
-            raise InvalidInputError(
-                f"the provenance does not fit on one line of the footer: {text!r}",
-                do="Shorten it: model id, first characters of the hash, seed, version.",
-            )
-        marks.append(Text(style.margin, base, lines[0], style.small, "regular", "muted", "start", "provenance"))
+    lines = _provenance(nomogram, style, fonts)
+    top = base - max(len(lines), 1) * style.line - 0.6
+    marks: list[Mark] = [
+        Line(style.margin, top, right, top, 0.15, "muted"),
+        Text(right, base, NOTICE, style.small, "bold", "ink", "end", "notice"),
+    ]
+    for i, line in enumerate(reversed(lines)):
+        y = base - i * style.line
+        marks.append(Text(style.margin, y, line, style.small, "regular", "muted", "start", "provenance"))
     return marks

@@ -10,7 +10,7 @@ from osml.nomogram import words
 from osml.nomogram.algebra import Nomogram
 from osml.nomogram.bedside import bedside_points
 from osml.nomogram.canvas import ASCENT, Anchor, Ink, Line, Mark, Page, Text
-from osml.nomogram.chart import FOOTER, footer_marks, header_marks
+from osml.nomogram.chart import foot_height, footer_marks, header_marks
 from osml.nomogram.equation import coefficient_rows, spline_text
 from osml.nomogram.fonts import MM_PER_PT, FontSet, Style
 from osml.nomogram.patient import NO_INTERVAL
@@ -40,7 +40,7 @@ def make_details(
     width = (style.width - 2 * style.margin - GUTTER) / 2
     pieces = _sections(nomogram, style, fonts, width, with_steps, notes)
     head, top = header_marks(nomogram, style, fonts, banners=False)
-    bottom = style.height - style.margin - FOOTER
+    bottom = style.height - style.margin - foot_height(nomogram, style, fonts)
     columns: list[list[tuple[float, Piece]]] = [[]]
     y = top
     for i, piece in enumerate(pieces):

@@ -82,10 +82,14 @@ class FontSet:
         return sum(_advance(path, ord(c)) for c in text) * size * MM_PER_PT
 
     def wrap(self, text: str, size: float, limit: float, style: Style = "regular") -> list[str]:
-        """Lines no wider than `limit` mm, broken at spaces, else (or without spaces) between characters."""
+        """Lines no wider than `limit` mm, broken at spaces, else (or without spaces) between characters.
+
+        A separating dot stays with the word before it.
+        """
         lines: list[str] = []
         line = ""
-        for word in text.split(" "):
+        for word in text.replace(" · ", "\0· ").split(" "):
+            word = word.replace("\0", " ")
             trial = f"{line} {word}" if line else word
             if self.width(trial, size, style) <= limit:
                 line = trial
@@ -127,7 +131,7 @@ def font_subset(path: Path, texts: Iterable[str]) -> bytes:
     except TTLibError as error:
         raise InvalidInputError(f"{path} cannot be embedded: {error}") from error
     options = subset.Options(hinting=False, layout_features=["kern", "mark", "mkmk", "ccmp"], notdef_outline=True)
-    options.drop_tables += ["FFTM"]
+    options.drop_tables += ["FFTM", "BDF"]
     worker = subset.Subsetter(options)
     worker.populate(unicodes=sorted({ord(c) for text in texts for c in text}))
     worker.subset(font)

@@ -75,7 +75,7 @@ def read_between_ticks(nomogram: Nomogram, component: Component, axis: Axis, x: 
 
 
 def reading_error(nomogram: Nomogram, width: float = 200.0, cases: int = CASES) -> ReadingError:
-    """Error over made-up patients whose values, total and probability are read between the ticks drawn on axes `width` mm wide."""
+    """Error over made-up patients, all read between the ticks drawn on axes `width` mm wide."""
     values = synthetic_cases(nomogram, cases, seed=1)
     total = np.zeros(cases)
     for c in nomogram.components:

@@ -16,16 +16,16 @@ MIN_SLOPE = 0.8
 MIN_SPREAD = 0.25
 
 CODES: tuple[tuple[str, Literal["refuse", "warn"], str], ...] = (
-    ("OSML060", "refuse", "the outcome is separated by the predictors"),
-    ("OSML061", "refuse", "a standard error is not finite"),
-    ("OSML062", "refuse", "a level without an event, or without a patient free of it"),
-    ("OSML063", "refuse", "as many parameters as events, or more"),
-    ("OSML064", "warn", "fewer patients than Riley's criteria ask for"),
-    ("OSML065", "warn", "optimism-corrected calibration slope below 0.8"),
-    ("OSML066", "warn", "an outcome axis squeezed into less than a quarter of the total-points axis"),
-    ("OSML067", "refuse", "a score that was computed on its own training rows"),
-    ("OSML068", "refuse", "a predictor that is available only after the time of prediction"),
-    ("OSML069", "warn", "a horizon with fewer than 10 patients at risk"),
+    ("OSML014", "refuse", "a predictor that is available only after the time of prediction"),
+    ("OSML040", "refuse", "a level without an event, or without a patient free of it"),
+    ("OSML041", "refuse", "fewer patients than Riley's criteria ask for"),
+    ("OSML042", "refuse", "as many parameters as events, or more"),
+    ("OSML043", "refuse", "the outcome is separated by the predictors"),
+    ("OSML045", "warn", "optimism-corrected calibration slope below 0.8"),
+    ("OSML046", "refuse", "a standard error is not finite"),
+    ("OSML047", "warn", "an outcome axis squeezed into less than a quarter of the total-points axis"),
+    ("OSML048", "refuse", "a score that was computed on its own training rows"),
+    ("OSML049", "warn", "a horizon with fewer than 10 patients at risk"),
 )
 
 
@@ -77,7 +77,7 @@ def refusals(nomogram: Nomogram, facts: Facts) -> tuple[Finding, ...]:
     >>> n = from_coefficients({"Intercept": -3, "age": 0.05}, [Predictor("age", low=20, high=60)],
     ...                       LogisticOutcome("relapse"))
     >>> [(f.code, f.severity) for f in refusals(n, Facts(events=5, parameters=7))]
-    [('OSML063', 'refuse')]
+    [('OSML042', 'refuse')]
     """
     found: list[Finding] = []
 
@@ -87,7 +87,7 @@ def refusals(nomogram: Nomogram, facts: Facts) -> tuple[Finding, ...]:
 
     if facts.separation:
         add(
-            "OSML060",
+            "OSML043",
             f"the predictors separate the outcome ({facts.separation} separation)",
             "The maximum likelihood estimate does not exist; points and probabilities would be arbitrary.",
             "Use Firth's penalised likelihood, ridge, or fewer predictors.",
@@ -96,21 +96,21 @@ def refusals(nomogram: Nomogram, facts: Facts) -> tuple[Finding, ...]:
     _check_levels(nomogram, add)
     if facts.events is not None and facts.parameters is not None and facts.parameters >= facts.events:
         add(
-            "OSML063",
+            "OSML042",
             f"{facts.parameters} candidate parameters for {facts.events} events",
             "Such a model fits noise.",
             "Choose fewer candidates before looking at the outcome.",
         )
     if facts.required_n is not None and facts.n is not None and facts.n < facts.required_n:
         add(
-            "OSML064",
+            "OSML041",
             f"{facts.n} patients; Riley's criteria ask for {facts.required_n} with these candidates",
             "The model is exploratory: expect strong shrinkage and imprecise risks.",
             "Print 'exploratory', use fewer candidates, or collect more patients.",
         )
     if facts.corrected_slope is not None and facts.corrected_slope < MIN_SLOPE:
         add(
-            "OSML065",
+            "OSML045",
             f"the optimism-corrected calibration slope is {facts.corrected_slope:.2f}, below {MIN_SLOPE}",
             "Extreme predictions are too extreme in new patients.",
             "Deploy the shrunken model, or use fewer candidates.",
@@ -118,14 +118,14 @@ def refusals(nomogram: Nomogram, facts: Facts) -> tuple[Finding, ...]:
     _check_outcome(nomogram, add)
     for name in facts.in_sample_scores:
         add(
-            "OSML067",
+            "OSML048",
             f"score {name!r} was computed on the rows it was trained on",
             "Its axis is too long: the score looks better in training than in any new patient.",
             "Use out-of-fold scores.",
         )
     for name, when in facts.late.items():
         add(
-            "OSML068",
+            "OSML014",
             f"{name!r} is available only {when}, after the time of prediction",
             "Nobody can know it when the nomogram is to be used.",
             "Leave it out, or move the time of prediction.",
@@ -140,7 +140,7 @@ def _check_errors(nomogram: Nomogram, add: _Add) -> None:
     bad = int(np.sum(~np.isfinite(variance) | (variance < 0)))
     if bad:
         add(
-            "OSML061",
+            "OSML046",
             f"{bad} standard errors are not finite",
             "The model is not identified by the data.",
             "Remove redundant predictors or merge levels.",
@@ -156,7 +156,7 @@ def _check_levels(nomogram: Nomogram, add: _Add) -> None:
             if events == 0 or (events == n and not survival):
                 lacking = "no event" if events == 0 else "no patient without the event"
                 add(
-                    "OSML062",
+                    "OSML040",
                     f"{p.label} = {level}: {lacking} among {n} patients",
                     "Its effect cannot be estimated.",
                     "Merge the level with another, or use Firth's penalised likelihood.",
@@ -169,7 +169,7 @@ def _check_outcome(nomogram: Nomogram, add: _Add) -> None:
         if not shown(nomogram, j):
             assert isinstance(outcome, CoxOutcome)
             add(
-                "OSML069",
+                "OSML049",
                 f"{name}: {outcome.at_risk[j]} patients at risk at that time, fewer than {MIN_AT_RISK}",
                 "The baseline survival there rests on a handful of patients.",
                 "Choose an earlier horizon; this one gets no axis.",
@@ -180,7 +180,7 @@ def _check_outcome(nomogram: Nomogram, add: _Add) -> None:
         spread = float(np.ptp(at)) / full_total(nomogram)
         if spread < MIN_SPREAD:
             add(
-                "OSML066",
+                "OSML047",
                 f"{name}: its ticks cover {100 * spread:.0f} % of the total-points axis",
                 "Most totals lie where the probability hardly changes; the axis cannot be read well.",
                 "Check the predictors' ranges, and whether the model separates almost perfectly.",

@@ -91,8 +91,8 @@ def _namespace(data: Mapping[str, Any]) -> Iterator[Problem]:
 def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
     """An input that reads the column of the patient or of the outcome."""
     cohort, target = _block(data, "cohort"), _block(data, "target")
-    roles = {cohort.get(key): f"names the {key} (`cohort.{key}`)" for key in ("patient", "row")}
-    roles |= {target.get(key): f"is the outcome (`target.{key}`)" for key in ("column", "time", "event") if key in target}
+    roles = {_text(cohort.get(key)): f"names the {key} (`cohort.{key}`)" for key in ("patient", "row")}
+    roles |= {_text(target.get(key)): f"is the outcome (`target.{key}`)" for key in ("column", "time", "event")}
     competing = target.get("competing")
     for column in competing if isinstance(competing, list) else ():
         if isinstance(column, str):

@@ -15,7 +15,7 @@ from osml.errors import SchemaError
 from osml.schema.crosscheck import UNANSWERED_MESSAGE, cross_check
 from osml.schema.document import Document, Key, Problem, read_document
 from osml.schema.model import Schema
-from osml.schema.suggest import hint
+from osml.schema.suggest import closest, hint
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,17 @@ def _translate(error: ValidationError, data: Any) -> Iterable[Problem]:
         elif kind == "missing":
             yield Problem(path[:-1] or path, f"key {last!r} is missing", _describe(item["loc"]))
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
-            tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",") if tag.strip(" '")]
-            tags = tags or _tags(item["loc"])
-            if kind == "union_tag_invalid":
-                tag = str(context.get("tag"))
-                yield Problem((*path, "kind"), f"unknown kind {tag!r}", hint(tag, tags))
+            tags = _tags(item["loc"])
+            block = _inside(data, path)
+            near = [key for key in block if closest(key, ["kind"])] if isinstance(block, dict) else []
+            if kind == "union_tag_invalid" and isinstance(block, dict):
+                tag = getattr(block["kind"], "text", block["kind"])
+                yield Problem((*path, "kind"), f"unknown kind {tag!r}", hint(str(tag), tags))
+            elif near:
+                message = f"unknown key {near[0]!r}; unknown keys are never ignored"
+                yield Problem((*path, near[0]), message, hint(near[0], ["kind"]))
             else:
-                yield Problem(path, "key 'kind' is missing", f"One of: {', '.join(tags)}." if tags else "")
+                yield Problem(path, "key 'kind' is missing", f"One of: {', '.join(tags)}.")
         elif kind == "literal_error":
             expected = [e.strip(" '") for e in str(context["expected"]).replace(" or ", ", ").split(",")]
             yield Problem(path, f"{item['input']!r} is not allowed here", hint(str(item["input"]), expected))
@@ -221,14 +225,13 @@ def _is_branch(part: str) -> bool:
     return "[" in part or part in ("Rcs", "Inner", "ColumnUnit", "function-before", "str", "float")
 
 
-def _definition(loc: Sequence[Key]) -> Mapping[str, Any]:
-    """JSON Schema of the block at pydantic's path, following references and union branches."""
+def _options(loc: Sequence[Key]) -> list[Mapping[str, Any]]:
+    """JSON Schemas that may stand at pydantic's path, following references and union branches."""
     root = Schema.model_json_schema()
-    here: Mapping[str, Any] = root
+    here: list[Mapping[str, Any]] = _branches(root, root)
     for part in loc:
-        options = _branches(root, here)
         found: Mapping[str, Any] | None = None
-        for option in options:
+        for option in here:
             properties = option.get("properties", {})
             if part in properties:
                 found = properties[part]
@@ -241,10 +244,13 @@ def _definition(loc: Sequence[Key]) -> Mapping[str, Any]:
             if found is not None:
                 break
         if found is None:
-            return {}
-        here = found
-    options = _branches(root, here)
-    return next((option for option in options if "properties" in option), here)
+            return []
+        here = _branches(root, found)
+    return here
+
+
+def _definition(loc: Sequence[Key]) -> Mapping[str, Any]:
+    return next((option for option in _options(loc) if "properties" in option), {})
 
 
 def _branches(root: Mapping[str, Any], node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -267,6 +273,11 @@ def _describe(loc: Sequence[Key]) -> str:
 
 
 def _tags(loc: Sequence[Key]) -> list[str]:
-    root = Schema.model_json_schema()
-    found = _branches(root, _definition(loc)) if loc else [root]
-    return [str(o["properties"]["kind"]["const"]) for o in found if "const" in o.get("properties", {}).get("kind", {})]
+    blocks = [option.get("properties", {}) for option in _options(loc)]
+    return [str(block["kind"]["const"]) for block in blocks if "const" in block.get("kind", {})]
+
+
+def _inside(data: Any, path: Sequence[Key]) -> Any:
+    for part in path:
+        data = data[part]
+    return data

@@ -25,6 +25,7 @@ Mask = NDArray[np.bool_]
 
 _RIDGE = 1e-6
 _FEW = 10
+_PRIVATE = 5  # patients at or beyond a stored end of a range
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ class InputModel(Input):
     missing : float
         Patients without it in training.
     low, high : float
-        Observed training range; a filled number stays inside. Categories: lowest and highest level seen.
+        A filled number stays inside: the fifth lowest and highest training value, rounded inwards, so that a stored
+        model holds no patient's own extreme. Categories: lowest and highest level seen.
     start : float
         Value before the first regression: mean (geometric where `log`), or most frequent level.
     constant : float
-        The median or most frequent level in training.
+        The median in training, rounded like `low`, or the most frequent level.
     centre, scale : float
         Of the standardised design column of a number; 0 and 1 for a category.
     seen : tuple of int
@@ -344,6 +346,7 @@ def _describe(i: Input, x: Array, w: Array, predictors: int) -> InputModel:
     method: Method = "regression"
     seen: tuple[int, ...] = ()
     centre, scale = 0.0, 1.0
+    low, high = float(given.min()), float(given.max())
     if i.kind == "category":
         totals = np.bincount(given.astype(np.intp), weight, i.levels)
         seen = tuple(int(k) for k in np.flatnonzero(totals))
@@ -356,14 +359,31 @@ def _describe(i: Input, x: Array, w: Array, predictors: int) -> InputModel:
         # A spread of the order of rounding is none.
         sd = float(np.sqrt(weight @ (z - centre) ** 2 / observed))
         scale = sd if sd > 1e-12 * max(1e-300, float(np.abs(z).max())) else 1.0
-        constant = _median(given, weight)
-        start = float(np.clip(np.exp(centre) if i.log else centre, given.min(), given.max()))
+        low, high, step = _range(given, weight)
+        constant = float(np.clip(np.round(_median(given, weight) / step) * step, low, high))
+        start = float(np.clip(np.exp(centre) if i.log else centre, low, high))
         if few:
             method = "median"
     return InputModel(
-        i.name, i.kind, i.levels, i.log, method, observed, float(w[hole].sum()), float(given.min()), float(given.max()),
-        start, constant, centre, scale, seen, np.empty(0), np.empty((0, 0)),
+        i.name, i.kind, i.levels, i.log, method, observed, float(w[hole].sum()), low, high, start,
+        constant, centre, scale, seen, np.empty(0), np.empty((0, 0)),
     )  # fmt: skip
+
+
+def _range(x: Array, w: Array) -> tuple[float, float, float]:
+    """Fifth lowest and fifth highest value, rounded inwards to a tenth of their distance or finer, and that step."""
+    order = np.argsort(x, kind="stable")
+    ordered, upto = x[order], np.cumsum(w[order])
+    k = min(_PRIVATE, upto[-1] / 2)
+    low, high = float(ordered[np.searchsorted(upto, k)]), float(ordered[np.searchsorted(upto, upto[-1] - k, side="right")])
+    if not low < high:
+        middle = float(f"{_median(x, w):.2g}")
+        return middle, middle, max(abs(middle), 1.0) * 1e-2
+    step = 10.0 ** np.floor(np.log10((high - low) / 10.0))
+    inner = float(np.ceil(low / step) * step), float(np.floor(high / step) * step)
+    if low > 0 and inner[0] <= 0:
+        inner = low, inner[1]
+    return (*inner, float(step)) if inner[0] < inner[1] else (low, high, float(step))
 
 
 def _median(x: Array, w: Array) -> float:

@@ -11,6 +11,7 @@ from osml.cohort.splits import Fold, derive_seed
 from osml.errors import OsmlError
 from osml.files import write_csv, write_json
 from osml.predictors.chain import Chain, training_design
+from osml.predictors.contract import Design
 from osml.predictors.nomogram import Development, develop
 from osml.predictors.recipe import recipe_of
 from osml.runs.directory import RunDirectory
@@ -21,6 +22,7 @@ from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
 from osml.study.judge_survival import judge_survival, judge_survival_development
 from osml.study.late_checks import late_findings
+from osml.study.publish import publish
 from osml.study.sheet import draw_sheet
 from osml.study.tables import write_regression, write_tables
 from osml.study.tasks import adjusted, withheld
@@ -40,6 +42,7 @@ def finish(
     """Fit every predictor on all patients, judge it, draw it; returns metrics and the names of those that failed."""
     schema = loaded.schema
     predictors: dict[str, Any] = {}
+    chains: dict[str, tuple[Chain, Design]] = {}
     failed: set[str] = set()
     lines = []
     late: list[Finding] = []
@@ -60,7 +63,7 @@ def finish(
         reason = write_regression(development.fitted.recipe, development.design, run.path / "tables")
         if reason:
             facts["regression_tables"] = {"reason": reason}
-        chain.save(run.path / "final" / name)
+        chains[name] = chain, development.design
         facts["nomogram"] = draw_sheet(loaded, name, chain, development, cohort, facts, [*findings, *late], run)
         predictors[name] = facts
         lines.append(_row(name, facts))
@@ -69,6 +72,7 @@ def finish(
     metrics = _metrics(loaded, cohort, folds, [*findings, *late], predictors)
     metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
+    publish(loaded, run, chains, metrics)
     header = ("predictor", "auc", "auc_low", "auc_high", "brier", "slope", "apparent_auc", "folds", "failed_folds")
     if not isinstance(cohort.outcome, BinaryOutcome):
         header = ("predictor", "c", "c_low", "c_high", "brier", "slope", "apparent_c", "folds", "failed_folds")

@@ -17,6 +17,7 @@ from osml.engine import Outcome as TaskOutcome
 from osml.engine import Progress, run_tasks, single_thread
 from osml.errors import CheckError, OsmlError
 from osml.files import atomic_write, read_json, write_csv, write_json
+from osml.runs.cohort_store import write_cohort
 from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
 from osml.schema.load import LoadedSchema, load_schema
@@ -187,6 +188,7 @@ def _record(
     cohort = built.cohort
     write_json(run.path / "cohort" / "summary.json", summary(built))
     write_json(run.path / "cohort" / "checks.json", [_finding(f, loaded) for f in findings])
+    write_cohort(run.path / "cohort" / "cohort.parquet", cohort)
     rows = [(e.patient, e.reason, e.where) for e in cohort.exclusions]
     write_csv(run.path / "cohort" / "exclusions.csv", ("patient", "reason", "where"), rows)
 

@@ -1,4 +1,8 @@
+import json
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +18,7 @@ from osml.evaluation.bootstrap import (
     two_stage_interval,
 )
 from osml.evaluation.delong import hanley_mcneil
-from osml.evaluation.discrimination import auc
+from osml.evaluation.discrimination import auc, roc_curve
 from osml.stats.logistic import fit_logistic
 
 
@@ -57,6 +61,29 @@ def test_percentile_interval_of_a_mean():
     assert patient_bootstrap(lambda rows: x[rows].mean(), np.arange(200), 50, seed=1, fixed_model=True).kind.endswith(
         "independent patients"
     )
+
+
+@pytest.mark.parametrize("name", ["s100b", "ndka", "wfns", "age"])
+def test_bootstrap_of_auc_equals_proc_within_chance(name):
+    reference = Path(__file__).parents[1] / "reference" / "r"
+    d = pd.read_csv(reference / "data" / "aSAH.csv")
+    y, s = d.poor.to_numpy(), d[{"wfns": "wfns_num"}.get(name, name)].to_numpy()
+    low, _, high = json.loads((reference / "out" / "d1_proc_aSAH.json").read_text())["bootstrap5000_ci"][name]
+    found = patient_bootstrap(lambda r: auc(y[r], s[r]), np.arange(113), 2000, seed=4, strata=y, fixed_model=True)
+    # A 2.5 % quantile of 2,000 values with sd 0.05 has a standard error of about 0.003.
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
+
+
+def test_interval_of_the_sensitivity_at_a_specificity():
+    rng = np.random.default_rng(8)
+    y = np.repeat([0, 1], 60)
+    s = rng.normal(size=120) + 1.5 * y
+    found = patient_bootstrap(
+        lambda r: roc_curve(y[r], s[r]).sensitivity_at(0.9), np.arange(120), 300, seed=5, strata=y, fixed_model=True
+    )
+    assert found.low < found.value < found.high
+    # Truth: 1 - Phi(1.2816 - 1.5).
+    assert found.low < 0.586 < found.high
 
 
 def test_rows_of_a_patient_widen_the_interval():

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from osml.errors import InvalidInputError, NotEstimableError
-from osml.evaluation.delong import delong, delong_clustered, delong_test, delong_test_unpaired
+from osml.evaluation.delong import auc_power, delong, delong_clustered, delong_test, delong_test_unpaired
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "r"
 PROC = json.loads((REFERENCE / "out" / "d1_proc_aSAH.json").read_text())
 ASAH = pd.read_csv(REFERENCE / "data" / "aSAH.csv")
 SCORES = {"s100b": ASAH.s100b, "ndka": ASAH.ndka, "wfns": ASAH.wfns_num, "age": ASAH.age}
 
-# By hand: placements (1, 3/4, 3/4), (1/3, 1, 1, 1) -> 1/144 + 4/144. p from pROC roc.test(method="delong", paired=TRUE).
+# By hand: placements (1, 3/4, 3/4), (1/3, 1, 1, 1) -> 1/144 + 4/144.
+# p from pROC roc.test(method="delong", paired=TRUE).
 Y = [1, 1, 1, 0, 0, 0, 0]
 A = [0.9, 0.7, 0.4, 0.8, 0.3, 0.2, 0.1]
 B = [0.6, 0.5, 0.9, 0.7, 0.4, 0.8, 0.3]
@@ -69,6 +70,14 @@ def test_unpaired_test_equals_proc():
     assert found.t == pytest.approx(ref["D"], rel=1e-10)
     assert found.df == pytest.approx(ref["df"], rel=1e-10)
     assert found.p_value == pytest.approx(ref["p"], rel=1e-10)
+
+
+def test_power_equals_proc():
+    ref = PROC["power_s100b"]["power"]
+    assert auc_power(PROC["rocs"]["s100b"]["auc"], 41, 72) == pytest.approx(ref, rel=1e-10)
+    assert auc_power(0.501, 41, 72) < 0.05
+    with pytest.raises(InvalidInputError, match="between"):
+        auc_power(0.5, 41, 72)
 
 
 def test_by_hand():

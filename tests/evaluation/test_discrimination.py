@@ -152,7 +152,7 @@ def test_one_class_is_not_estimable():
         scaled_brier([1, 1], [0.2, 0.3])
     with pytest.raises(InvalidInputError, match="negative"):
         auc([0, 1], [1, 2], [-1, 1])
-    with pytest.raises(InvalidInputError, match="0..1"):
+    with pytest.raises(InvalidInputError, match="lie in 0"):
         brier([0, 1], [0.2, 1.2])
 
 

@@ -83,7 +83,7 @@ def test_never_predicted_class_has_precision_zero():
 
 
 def test_reduction_per_patient():
-    y, p = simulated(n=12, seed=3)
+    _, p = simulated(n=12, seed=3)
     patient = np.repeat(["p3", "p1", "p2"], 4)
     first, mean, label = reduce_by_patient(patient, p, np.repeat([2, 0, 1], 4))
     assert patient[first].tolist() == ["p3", "p1", "p2"]

@@ -116,12 +116,14 @@ def test_bad_thresholds_are_refused(t):
 def test_other_bad_input_is_refused():
     with pytest.raises(InvalidInputError, match="prevalence"):
         net_benefit([0, 1], [0.2, 0.8], [0.5], prevalence=1.0)
-    with pytest.raises(InvalidInputError, match="0..1"):
+    with pytest.raises(InvalidInputError, match="lie in 0"):
         net_benefit([0, 1], [-2.0, 0.8], [0.5])
     with pytest.raises(InvalidInputError, match="strings"):
         net_benefit(["a", "b"], [0.2, 0.8], [0.5])
-    with pytest.raises(NotEstimableError):
+    with pytest.raises(NotEstimableError, match="at least one of each"):
         net_benefit([1, 1], [0.2, 0.8], [0.5])
+    with pytest.raises(NotEstimableError, match="larger B"):
+        net_benefit_band([0, 1], [0.2, 0.8], [0.5], 1, seed=0)
 
 
 @pytest.mark.full

@@ -16,7 +16,7 @@ def separated_by_definition(X, y):
     return any(linprog(-row, A_ub=-A, b_ub=np.zeros(len(A)), bounds=[(-1, 1)] * A.shape[1]).fun < -1e-7 for row in A)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_agrees_with_the_definition(data):
     n = data.draw(st.integers(4, 9))

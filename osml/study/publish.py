@@ -1,0 +1,112 @@
+"""Write a run's bundle: schema without its table, models, nomograms, facts for the first lines, golden cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from osml.cohort.cohort import Cohort
+from osml.files import atomic_write, write_json
+from osml.nomogram import Nomogram, from_json, synthetic_cases
+from osml.predictors.chain import Chain
+from osml.predictors.contract import Design
+from osml.predictors.learn import complete
+from osml.predictors.nomogram import FittedNomogram
+from osml.runs.bundle import Bundle, fresh_folder, seal
+from osml.runs.directory import RunDirectory
+from osml.schema.load import LoadedSchema
+from osml.stats.terms import design_matrix
+from osml.study.tasks import withheld
+
+CASES = 20
+
+
+def publish(
+    loaded: LoadedSchema, run: RunDirectory, chains: Mapping[str, tuple[Chain, Design]], metrics: Mapping[str, Any]
+) -> Bundle:
+    """Write and seal `bundle/` of a run.
+
+    chains : predictor → its final chain and training design (only means over all patients leave it)
+    """
+    folder = fresh_folder(run.path / "bundle")
+    schema = loaded.schema
+    write_json(folder / "schema.json", portable_schema(loaded))
+    write_json(folder / "facts.json", facts(loaded, metrics))
+    for name, (chain, design) in chains.items():
+        place = folder / "predictors" / name
+        chain.save(place)
+        write_json(place / "background.json", background(chain, design))
+        source = run.path / "nomogram" / name
+        if (source / "nomogram.json").is_file():
+            for ending in ("json", "pdf", "svg", "html"):
+                if (source / f"nomogram.{ending}").is_file():
+                    atomic_write(place / f"nomogram.{ending}", (source / f"nomogram.{ending}").read_bytes())
+            nomogram = from_json((source / "nomogram.json").read_text(encoding="utf-8"))
+            if not chain.upstream:
+                write_json(place / "golden.json", golden(schema.cohort.patient, chain, nomogram))
+    return seal(folder, {"study": schema.name, "seed": schema.validation.seed, "schema_sha256": loaded.digest()})
+
+
+def portable_schema(loaded: LoadedSchema) -> dict[str, Any]:
+    """The resolved schema; of the table only its name's ending is kept, because a path can name a person or a place."""
+    data = loaded.resolved()
+    data["cohort"]["table"] = "table" + loaded.table_path.suffix
+    return data
+
+
+def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside every prediction: event, time, population, validation, performance."""
+    schema = loaded.schema
+    study = schema.study
+    external = schema.validation.split.kind in ("holdout", "time", "leave_one_group_out")
+    return {
+        "title": study.title or schema.name,
+        "event": study.endpoint or getattr(schema.target, "positive", "event"),
+        "time_of_prediction": schema.time_of_prediction,
+        "population": study.population,
+        "centre": study.centre,
+        "period": study.period,
+        "synthetic": study.synthetic,
+        "sampling": study.sampling,
+        "prevalence": None if study.prevalence is None else study.prevalence.model_dump(),
+        "withheld": withheld(schema),
+        "validation": "tested on patients set apart in this study" if external else "internally validated only",
+        "n": metrics["n"],
+        "events": metrics["events"],
+        "decision": None if schema.decision is None else schema.decision.model_dump(),
+        "accepted": metrics["accepted"],
+        "checks": metrics["checks"],
+        "predictors": {
+            name: {key: facts[key] for key in ("out_of_fold", "apparent", "optimism_corrected", "shrinkage", "candidate_parameters", "selected") if key in facts}
+            for name, facts in metrics["predictors"].items()
+        },
+    }
+
+
+def background(chain: Chain, design: Design) -> dict[str, Any]:
+    """Mean of every design column over the training patients: the reference of exact SHAP values."""
+    fitted = chain.fitted
+    assert isinstance(fitted, FittedNomogram)
+    filled, _ = complete(fitted.imputer, fitted.recipe.values(design))
+    means = design_matrix(fitted.model.terms, filled).mean(axis=0) if fitted.model.terms else np.empty(0)
+    return {"columns": [c for t in fitted.model.terms for c in t.columns], "means": [float(m) for m in means]}
+
+
+def golden(patient_column: str, chain: Chain, nomogram: Nomogram) -> dict[str, Any]:
+    """Twenty made-up patients from the printed axes, and what the model says of them."""
+    cases = synthetic_cases(nomogram, CASES)
+    prediction = chain.predict(made_up(chain, cases))
+    return {"patient": patient_column, "values": {name: x.tolist() for name, x in cases.items()}, "p": prediction.p.tolist()}
+
+
+def made_up(chain: Chain, cases: Mapping[str, Any]) -> Cohort:
+    """A cohort of made-up patients; labs that enter by their kit range get the range 0 to 1, which leaves them as given."""
+    fitted = chain.fitted
+    assert isinstance(fitted, FittedNomogram)
+    n = len(next(iter(cases.values())))
+    names = tuple(f"case {i + 1}" for i in range(n))
+    values = {i.name: np.asarray(cases.get(i.name, np.full(n, np.nan)), dtype=float) for i in fitted.recipe.inputs}
+    kit = {i.name: (np.zeros(n), np.ones(n)) for i in fitted.recipe.inputs if i.encode != "value"}
+    return Cohort(names, names, np.zeros(n, dtype=np.intp), values, kit, {}, None)

@@ -1,0 +1,185 @@
+"""What tests of several packages share: real data, required peers, and small studies on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from osml.cohort.build import BuiltCohort, read_cohort
+from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.schema.load import LoadedSchema, load_schema
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "tests" / "reference"
+
+
+def require(name: str, reason: str) -> NoReturn:
+    """Skip with a plain reason, or fail where $OSML_REQUIRE (comma separated) says that `name` must be there."""
+    required = {part.strip() for part in os.environ.get("OSML_REQUIRE", "").split(",") if part.strip()}
+    if name in required:
+        pytest.fail(f"{name} is required here ($OSML_REQUIRE): {reason}", pytrace=False)
+    pytest.skip(f"{reason} (not required here: $OSML_REQUIRE does not name {name!r})")
+
+
+def data_path(*parts: str) -> Path:
+    """A file of the real data folder: $OSML_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("OSML_DATA") or ROOT.parent / "shared" / "data")
+    path = folder.joinpath(*parts)
+    if not path.exists():
+        require("data", f"no real data at {path}")
+    return path
+
+
+def reference_table(name: str) -> Path:
+    """A textbook table kept with the tests, e.g. `birthwt.csv`."""
+    return REFERENCE / "r" / "data" / name
+
+
+def minimal_schema() -> dict[str, Any]:
+    """The smallest schema that loads: `clinic.csv` with one binary outcome, a number and a category."""
+    return {
+        "version": 1,
+        "name": "clinic",
+        "study": {"sampling": "cohort"},
+        "cohort": {"table": "clinic.csv", "patient": "id"},
+        "time_of_prediction": "visit",
+        "times": ["visit", "surgery"],
+        "target": {"kind": "binary", "column": "outcome", "positive": "yes"},
+        "inputs": {
+            "age": {"kind": "number", "unit": "year", "available": "visit"},
+            "sex": {"kind": "binary", "levels": ["male", "female"], "available": "visit"},
+        },
+        "predictors": {"clinical": {"kind": "nomogram", "inputs": ["age", "sex"]}},
+        "validation": {"split": {"kind": "kfold", "folds": 2}, "seed": 1},
+    }
+
+
+def survival_target(**changes: Any) -> dict[str, Any]:
+    """A survival target for `minimal_schema`, follow-up in months."""
+    target = {
+        "kind": "survival", "time": "months", "event": "died", "unit": "month", "horizons": [12], "competing": "none",
+    }  # fmt: skip
+    return {**target, **changes}
+
+
+def full_schema() -> dict[str, Any]:
+    """A valid schema in which nearly every key of the schema is written, for tests that walk all of them."""
+    data = minimal_schema()
+    data["study"] |= {
+        "title": "t", "endpoint": "e", "population": "p", "centre": "c", "period": "2020", "synthetic": "simulated",
+        "prevalence": {"value": 0.2, "source": "registry"},
+    }  # fmt: skip
+    data["cohort"] |= {"row": "visit_id", "missing": ["", "NA"], "delimiter": ",", "sheet": "one", "site": "centre"}
+    data["target"]["negative"] = "no"
+    data["decision"] = {"action": "biopsy", "act_on": "yes", "thresholds": [0.1, 0.4], "why": "range of opinion"}
+    data["inputs"] = {
+        "age": {
+            "kind": "number", "column": "age_years", "label": "Age", "unit": "year", "limits": [0, 110],
+            "censored": {"below": "half", "above": "limit"}, "table_unit": "month", "available": "visit",
+        },
+        "sex": {"kind": "binary", "column": "sex_text", "label": "Sex", "levels": ["male", "female"], "available": "visit"},
+        "site": {
+            "kind": "category", "column": "site_text", "label": "Site", "levels": ["arm", "leg"],
+            "groups": {"leg": ["thigh", "calf"]}, "available": "visit",
+        },
+        "alp": {
+            "kind": "lab", "column": "alp_value", "label": "ALP", "unit": "U/L", "limits": [0, 9000],
+            "censored": {"below": "limit"}, "table_unit": {"column": "alp_unit"}, "available": "visit",
+            "kit": {
+                "by": {"sex": "sex", "age": "age"},
+                "bands": [{"sex": "male", "age": [0, 18], "low": 50, "high": 300}],
+            },
+        },
+        "ldh": {"kind": "lab", "unit": "U/L", "kit": {"low": "ldh_low", "high": "ldh_high"}, "available": "visit"},
+    }  # fmt: skip
+    data["predictors"] = {
+        "clinical": {
+            "kind": "nomogram", "inputs": ["age", "sex", "site", "alp", "ldh"], "terms": {"age": {"rcs": 4}, "alp": "log"},
+            "encode": {"ldh": "uln"}, "select": "none", "shrink": "uniform", "estimator": "ml",
+        },
+        "second": {"kind": "nomogram", "inputs": ["clinical", "age"]},
+    }  # fmt: skip
+    data["missing"] = "impute"
+    data["validation"] = {
+        "split": {"kind": "kfold", "folds": 5, "repeats": 2},
+        "inner": {"folds": 3},
+        "optimism": {"predictors": ["clinical"], "bootstraps": 20},
+        "seed": 7,
+    }
+    data["checks"] = {"accept": {"OSML041": "development study"}}
+    data["report"] = {"compare": ["clinical", "second"]}
+    return data
+
+
+def write_schema(folder: Path, data: Mapping[str, Any], name: str = "study.yaml") -> Path:
+    """Write a schema as block-style YAML, one key a line."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    path = folder / name
+    with path.open("w", encoding="utf-8") as stream:
+        yaml.dump(dict(data), stream)
+    return path
+
+
+CLINIC_HEADER = ("id", "age", "sex", "outcome")
+
+
+def clinic_rows(n: int = 12) -> list[list[str]]:
+    """Rows that suit `minimal_schema`: ids P00, P01, …, every fourth patient with the event."""
+    return [[f"P{i:02d}", str(30 + i), ("male", "female")[i % 2], "yes" if i % 4 == 0 else "no"] for i in range(n)]
+
+
+def write_csv_table(path: Path, rows: Iterable[Sequence[str]], header: Sequence[str] = CLINIC_HEADER) -> Path:
+    """A plain comma-separated file, cells exactly as given."""
+    path.write_text("\n".join(",".join(row) for row in [header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def study(
+    folder: Path,
+    rows: Iterable[Sequence[str]] | None = None,
+    header: Sequence[str] = CLINIC_HEADER,
+    change: Callable[[dict[str, Any]], None] | None = None,
+) -> LoadedSchema:
+    """A minimal study on disk, loaded: `rows` become clinic.csv, `change` edits the schema before it is written."""
+    data = minimal_schema()
+    if change is not None:
+        change(data)
+    write_csv_table(folder / "clinic.csv", clinic_rows() if rows is None else rows, header)
+    return load_schema(write_schema(folder, data))
+
+
+def built(folder: Path, *args: Any, **kwargs: Any) -> BuiltCohort:
+    """`study`, read into a cohort."""
+    return read_cohort(study(folder, *args, **kwargs))
+
+
+def binary_cohort(patients: Sequence[str], events: Sequence[bool], **keys: Sequence[str]) -> Cohort:
+    """A cohort in memory, one unit per entry; `patients` may repeat. Its one input counts the units."""
+    n = len(patients)
+    return Cohort(
+        units=tuple(f"u{i}" for i in range(n)),
+        patients=tuple(patients),
+        copies=np.zeros(n, dtype=np.intp),
+        values={"x": np.arange(n, dtype=np.float64)},
+        kit={"x": (np.zeros(n), np.arange(1, n + 1, dtype=np.float64))},
+        keys={name: tuple(texts) for name, texts in keys.items()},
+        outcome=BinaryOutcome(np.asarray(events, dtype=np.float64), "yes", "no"),
+        per_row=len(set(patients)) < n,
+    )
+
+
+def survival_cohort(times: Sequence[float], events: Sequence[bool]) -> Cohort:
+    """A cohort in memory with a survival outcome in months, one unit per patient."""
+    n = len(times)
+    outcome = SurvivalOutcome(np.asarray(times, dtype=np.float64), np.asarray(events, dtype=bool), "month", (1.0,))
+    names = tuple(f"P{i}" for i in range(n))
+    values = {"x": np.arange(n, dtype=np.float64)}
+    return Cohort(names, names, np.zeros(n, dtype=np.intp), values, {}, {}, outcome)

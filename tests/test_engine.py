@@ -1,0 +1,184 @@
+"""Where tasks run: equal results anywhere, failures kept apart, interrupts and dead workers said plainly."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from osml.engine import Outcome, Progress, cores, run_tasks, single_thread
+from osml.errors import CheckError, OsmlError
+
+
+def heavy(seed: int) -> bytes:
+    """Linear algebra whose last bits depend on the number of BLAS threads."""
+    x = np.random.default_rng(seed).normal(size=(200, 200))
+    return np.linalg.svd(x @ x.T, compute_uv=False).tobytes() + np.linalg.inv(x).tobytes()
+
+
+def odd_fails(item: int) -> int:
+    if item % 2:
+        raise CheckError(f"item {item} is odd", why="a test", do="Use even numbers.")
+    return item * 10
+
+
+def interrupted(item: int) -> int:
+    if item == 1:
+        raise KeyboardInterrupt
+    return item
+
+
+def leaves(item: int) -> int:
+    raise SystemExit(4)
+
+
+def killed(item: int) -> int:
+    if item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def threads(_: int) -> list[int]:
+    from threadpoolctl import threadpool_info
+
+    return [pool["num_threads"] for pool in threadpool_info()]
+
+
+def gathered(function: Any, items: list[int], **options: Any) -> list[Outcome]:
+    return sorted(run_tasks(function, items, **options), key=lambda outcome: outcome.index)
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[bytes]:
+    return [outcome.result for outcome in gathered(heavy, [1, 2, 3], workers=1)]
+
+
+def test_one_worker_equals_a_direct_call(alone: list[bytes]) -> None:
+    assert alone == [single_thread(heavy, seed) for seed in (1, 2, 3)]
+
+
+def test_a_pool_gives_the_same_bytes_as_this_process(alone: list[bytes]) -> None:
+    pooled = gathered(heavy, [1, 2, 3], workers=2)
+    assert [outcome.index for outcome in pooled] == [0, 1, 2]
+    assert [outcome.result for outcome in pooled] == alone
+
+
+def test_short_work_stays_here_and_is_the_same(alone: list[bytes]) -> None:
+    assert [outcome.result for outcome in gathered(heavy, [1, 2, 3])] == alone
+
+
+def test_the_pool_starts_when_the_first_task_says_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With a threshold of 0 no work is short enough for this process once the first task is measured.
+    monkeypatch.setattr("osml.engine.POOL_PAYS_AFTER_S", 0.0)
+    monkeypatch.setattr("osml.engine.cores", lambda: 2)
+    here = {outcome.index: outcome.result for outcome in run_tasks(process_id, [0, 1, 2])}
+    assert here[0] == os.getpid()
+    assert os.getpid() not in (here[1], here[2])
+
+
+def process_id(_: int) -> int:
+    return os.getpid()
+
+
+def test_each_task_runs_on_one_thread_anywhere() -> None:
+    for workers in (1, 2):
+        for outcome in run_tasks(threads, [0], workers=workers):
+            assert outcome.result
+            assert set(outcome.result) == {1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failed_task_keeps_its_error_and_does_not_end_the_others(workers: int) -> None:
+    done = gathered(odd_fails, [0, 1, 2, 3], workers=workers)
+    assert [outcome.result for outcome in done] == [0, None, 20, None]
+    for outcome in (done[1], done[3]):
+        assert isinstance(outcome.error, CheckError)
+        assert (outcome.error.why, outcome.error.do, outcome.error.exit_code) == ("a test", "Use even numbers.", 2)
+        # The line that raised, also when it ran in another process.
+        assert "odd_fails" in outcome.traceback
+        assert f"item {outcome.index} is odd" in outcome.traceback
+    assert done[0].error is None
+    assert done[0].traceback == ""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_inside_a_task_stops_the_run(workers: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        gathered(interrupted, list(range(6)), workers=workers)
+
+
+def test_outcomes_before_an_interrupt_have_reached_the_caller() -> None:
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        for outcome in run_tasks(interrupted, [0, 1, 2], workers=1):
+            seen.append(outcome.result)
+    assert seen == [0]
+
+
+def test_an_exit_inside_a_task_is_not_swallowed() -> None:
+    with pytest.raises(SystemExit):
+        gathered(leaves, [0], workers=1)
+
+
+def test_a_killed_worker_is_named_with_the_way_on() -> None:
+    with pytest.raises(OsmlError, match="a worker process died") as caught:
+        gathered(killed, list(range(6)), workers=2)
+    assert "--workers 1" in caught.value.do
+    assert "continue" in caught.value.do
+
+
+def test_nothing_to_do_yields_nothing() -> None:
+    assert list(run_tasks(heavy, [])) == []
+    assert list(run_tasks(heavy, [], workers=3)) == []
+
+
+def test_cores_is_positive() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_off_a_terminal_is_one_plain_line_per_tenth() -> None:
+    stream = io.StringIO()
+    progress = Progress("folds", 50, stream)
+    assert len(list(run_tasks(process_id, list(range(50)), workers=1, progress=progress))) == 50
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[1] for line in lines] == [f"{k}/50" for k in range(5, 51, 5)]
+    assert all(line.startswith("folds") and line.endswith("elapsed") for line in lines)
+    assert "\r" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_progress_on_a_terminal_rewrites_its_line_and_ends_it() -> None:
+    stream = Terminal()
+    progress = Progress("folds", 2, stream)
+    progress.step()
+    assert stream.getvalue().startswith("\r")
+    assert "\n" not in stream.getvalue()
+    progress.step()
+    assert stream.getvalue().endswith("\n")
+    assert "2/2" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("total", "quiet"), [(3, True), (0, False)])
+def test_progress_says_nothing_when_asked_or_when_there_is_nothing(total: int, quiet: bool) -> None:
+    stream = io.StringIO()
+    progress = Progress("folds", total, stream, quiet=quiet)
+    for _ in range(total):
+        progress.step()
+    assert stream.getvalue() == ""
+    assert progress.done == total
+
+
+def test_failed_tasks_count_as_progress() -> None:
+    stream = io.StringIO()
+    progress = Progress("folds", 2, stream)
+    gathered(odd_fails, [0, 1], workers=1, progress=progress)
+    assert progress.done == 2
