@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,8 +24,8 @@ app = typer.Typer(
 synth = typer.Typer(help="Write synthetic cohorts with planted effects.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(synth, name="synth")
 
-SchemaFile = Annotated[Path, typer.Argument(help="the study's YAML")]
-Overrides = Annotated[Optional[list[str]], typer.Option("--set", metavar="A.B=VALUE", help="override one key; repeatable")]
+SchemaFile = Annotated[Path, typer.Argument(metavar="SCHEMA", help="the study's YAML")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="override one key; repeatable")]
 
 
 def main() -> None:
@@ -40,14 +40,16 @@ class _ExitCodes:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None or isinstance(error, SystemExit):
             return
         if isinstance(error, OsmlError):
             typer.echo(f"{type(error).__name__}: {error}", err=True)
             sys.exit(error.exit_code)
         if isinstance(error, typer.TyperException):  # wrong options: typer's own wording
-            error.show()
+            getattr(error, "show", lambda: typer.echo(str(error), err=True))()
             sys.exit(EXIT_USER)
         if isinstance(error, (KeyboardInterrupt, typer.Abort)):
             typer.echo("stopped; finished folds are kept, the same command continues", err=True)
@@ -66,10 +68,10 @@ def version(show: Annotated[bool, typer.Option("--version", help="print the vers
 
 @app.command()
 def init(
-    table: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or XLSX")],
-    out: Annotated[Optional[Path], typer.Option("-o", "--out", help="file to write; default: <table>.yaml")] = None,
-    patient: Annotated[Optional[str], typer.Option(help="column that names the patient")] = None,
-    target: Annotated[Optional[str], typer.Option(help="column of the outcome")] = None,
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, Parquet or XLSX")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: <table>.yaml")] = None,
+    patient: Annotated[str | None, typer.Option(help="column that names the patient")] = None,
+    target: Annotated[str | None, typer.Option(help="column of the outcome")] = None,
 ) -> None:
     """Write a commented schema for a table, with the evidence for each guess; '?' marks what only you can answer."""
     from osml.cohort.draft import draft_schema
@@ -81,16 +83,18 @@ def init(
     text = draft_schema(table, path, patient=patient, target=target)
     atomic_write(path, text)
     questions = sum(line.split("#")[0].count('"?"') for line in text.splitlines())
-    typer.echo(f"wrote {path}: {questions} places marked \"?\" are for you to answer; then: osml check {path}")
+    typer.echo(f'wrote {path}: {questions} places marked "?" are for you to answer; then: osml check {path}')
 
 
 @app.command()
 def check(
     schema: SchemaFile,
     set_: Overrides = None,
-    leakage: Annotated[bool, typer.Option("--leakage", help="show that nothing leaks between patients (fits many models)")] = False,
+    leakage: Annotated[
+        bool, typer.Option("--leakage", help="show that nothing leaks between patients (fits many models)")
+    ] = False,
     permutations: Annotated[int, typer.Option(min=2, help="for --leakage; below 200 nothing is called passed")] = 200,
-    workers: Annotated[Optional[int], typer.Option(min=1, help="for --leakage: processes")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="for --leakage: processes")] = None,
 ) -> None:
     """Check schema, table and sample size; with --leakage also the pipeline."""
     from osml.study.report_checks import report_checks, report_leakage
@@ -109,7 +113,7 @@ def fit(
     set_: Overrides = None,
     runs: Annotated[Path, typer.Option(help="folder of runs")] = Path("runs"),
     new: Annotated[bool, typer.Option("--new", help="fit again although this study was fitted before")] = False,
-    workers: Annotated[Optional[int], typer.Option(min=1, help="processes; default: as many as pay")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
 ) -> None:
     """Fit, validate and draw every predictor of a study. The same command continues a run that was stopped."""
@@ -124,10 +128,10 @@ def fit(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="run folder (or the study's folder, for its latest run)")],
-    table: Annotated[Path, typer.Argument(help="table with the schema's input columns")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run, study folder (its latest run) or bundle")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="table with the schema's input columns")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write")] = Path("predictions.csv"),
-    predictor: Annotated[Optional[str], typer.Option(help="default: the first of the schema")] = None,
+    predictor: Annotated[str | None, typer.Option(help="default: the first of the schema")] = None,
 ) -> None:
     """Predict new patients: one output row per input row; rows that cannot be used are named and left empty."""
     from osml.study.predict import predict_table

@@ -79,7 +79,7 @@ CODES: tuple[Code, ...] = (
     ),
     Code(
         "OSML018", "warn", "missingness differs by outcome",
-        "Who was measured then tells the outcome; imputation without the outcome is biased and complete cases are selected.",
+        "Who was measured then tells the outcome: imputation is biased and complete cases are a selection.",
         "Find out why values are missing; consider dropping the input.",
     ),
     Code(

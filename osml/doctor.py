@@ -16,7 +16,10 @@ CORE = ("numpy", "scipy", "pandas", "pyarrow", "openpyxl", "matplotlib", "pydant
 
 def report() -> str:
     """Plain text, one fact a line."""
-    lines = [f"osml       {osml.__version__}", f"python     {platform.python_version()} on {platform.system()} {platform.machine()}"]
+    lines = [
+        f"osml       {osml.__version__}",
+        f"python     {platform.python_version()} on {platform.system()} {platform.machine()}",
+    ]
     lines.append(f"cores      {cores()}")
     for package in CORE:
         lines.append(f"{package:<11}{_version(package)}")

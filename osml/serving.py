@@ -180,7 +180,9 @@ class Model:
     def sheet(self, table: Table, row: int = 0, page: str = "a4") -> bytes:
         """The nomogram as PDF with this patient's lines; no name, id or date is drawn."""
         if self.nomogram is None:
-            raise RunError(f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason.")
+            raise RunError(
+                f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason."
+            )
         fitted = self.fitted
         values, _ = complete(fitted.imputer, fitted.recipe.values(self.chain.design(self._cohort_of(table, row))))
         patient = {name: float(values[name][0]) for name in fitted.model.inputs}
@@ -341,7 +343,12 @@ def _cohort(parsed: ParsedInputs, rows: Sequence[int], schema: Schema) -> Cohort
 
 
 def _rows(
-    table: Table, status: Sequence[str], usable: Sequence[int], prediction: Prediction | None, schema: Schema, hidden: bool
+    table: Table,
+    status: Sequence[str],
+    usable: Sequence[int],
+    prediction: Prediction | None,
+    schema: Schema,
+    hidden: bool,
 ) -> list[Row]:
     column = schema.cohort.row or schema.cohort.patient
     ids = table.column(column) if column in table.columns else [""] * len(table.rows)
@@ -372,4 +379,3 @@ def _rows(
             )
         )
     return out
-

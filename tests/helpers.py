@@ -83,7 +83,8 @@ def full_schema() -> dict[str, Any]:
             "kind": "number", "column": "age_years", "label": "Age", "unit": "year", "limits": [0, 110],
             "censored": {"below": "half", "above": "limit"}, "table_unit": "month", "available": "visit",
         },
-        "sex": {"kind": "binary", "column": "sex_text", "label": "Sex", "levels": ["male", "female"], "available": "visit"},
+        "sex": {"kind": "binary", "column": "sex_text", "label": "Sex", "levels": ["male", "female"],
+                "available": "visit"},
         "site": {
             "kind": "category", "column": "site_text", "label": "Site", "levels": ["arm", "leg"],
             "groups": {"leg": ["thigh", "calf"]}, "available": "visit",
@@ -100,8 +101,8 @@ def full_schema() -> dict[str, Any]:
     }  # fmt: skip
     data["predictors"] = {
         "clinical": {
-            "kind": "nomogram", "inputs": ["age", "sex", "site", "alp", "ldh"], "terms": {"age": {"rcs": 4}, "alp": "log"},
-            "encode": {"ldh": "uln"}, "select": "none", "shrink": "uniform", "estimator": "ml",
+            "kind": "nomogram", "inputs": ["age", "sex", "site", "alp", "ldh"],
+            "terms": {"age": {"rcs": 4}, "alp": "log"}, "encode": {"ldh": "uln"}, "select": "none", "shrink": "uniform", "estimator": "ml",
         },
         "second": {"kind": "nomogram", "inputs": ["clinical", "age"]},
     }  # fmt: skip

@@ -64,12 +64,16 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
 
     patients = table.column(block.patient)
     problems = [
-        CellProblem(i, block.patient, "the patient id is empty") for i, p in enumerate(patients) if p in block.missing or not p.strip()
+        CellProblem(i, block.patient, "the patient id is empty")
+        for i, patient in enumerate(patients)
+        if patient in block.missing or not patient.strip()
     ]
     problems += [
-        CellProblem(i, block.patient, f"the patient id {p!r} has blanks around it: one patient could count as two")
-        for i, p in enumerate(patients)
-        if p.strip() and p != p.strip()
+        CellProblem(
+            i, block.patient, f"the patient id {patient!r} has blanks around it: one patient could count as two"
+        )
+        for i, patient in enumerate(patients)
+        if patient.strip() and patient != patient.strip()
     ]
     parsed = parse_inputs(schema, table, where)
     outcome, no_outcome, target_problems = _outcome(schema, table)
@@ -166,7 +170,7 @@ def _two_valued(
     problems: list[CellProblem] = []
     if positive not in values:
         near = closest(positive, values)
-        meant = f"did you mean {near!r}?" if near else f"values: {values[:10]}"
+        meant = f"did you mean {near!r}?" if near is not None else f"its values: {values[:10]}"
         raise TableError(f"{table.name}: column {column!r} never holds the positive value {positive!r}; {meant}")
     if negative is None:
         if len(others) > 1:
@@ -195,7 +199,7 @@ def _survival(
     problems += parsed.problems
     for i in np.flatnonzero(parsed.values <= 0):
         value = parsed.values[i]
-        message = f"follow-up of {value:g} {target.unit}s: a patient at risk has a time above 0; correct it or leave it out"
+        message = f"follow-up of {value:g} {target.unit}s: a patient at risk has a time above 0; correct or remove it"
         problems.append(CellProblem(int(i), target.time, message))
     event, time = y == 1.0, parsed.values.copy()
     competing = None
@@ -213,7 +217,12 @@ def _survival(
 
 
 def _units(
-    schema: Schema, table: Table, patients: list[str], parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome
+    schema: Schema,
+    table: Table,
+    patients: list[str],
+    parsed: ParsedInputs,
+    keys: dict[str, tuple[str, ...]],
+    outcome: Outcome,
 ) -> tuple[list[int], list[CellProblem]]:
     """The first table row of every unit, and rows that repeat or contradict another."""
     problems: list[CellProblem] = []
@@ -278,12 +287,13 @@ def _require_outcomes(cohort: Cohort, schema: Schema, table: Table) -> None:
     elif isinstance(cohort.outcome, SurvivalOutcome):
         if cohort.outcome.event.sum() < 2:
             raise TableError(
-                f"only {int(cohort.outcome.event.sum())} of {len(cohort)} patients have the event: nothing can be learnt",
+                f"only {cohort.outcome.event.sum()} of {len(cohort)} patients have the event: nothing can be learnt",
                 do="Check `target.positive`, `censor_at` and the event column.",
             )
         late = [h for h in cohort.outcome.horizons if h > cohort.outcome.time.max()]
         if late:
+            longest = f"{cohort.outcome.time.max():g} {cohort.outcome.unit}s"
             raise TableError(
-                f"horizons {late} lie beyond the longest follow-up ({cohort.outcome.time.max():g} {cohort.outcome.unit}s)",
+                f"horizons {', '.join(f'{h:g}' for h in late)} lie beyond the longest follow-up ({longest})",
                 do="Choose horizons that patients have been followed to.",
             )

@@ -96,7 +96,7 @@ def _reporting_limit(text: str, below: str | None, above: str | None) -> tuple[f
         limit = float(match.group(2))
         return (limit / 2 if rule == "half" else limit), f"{'below' if lower else 'above'}: {rule}"
     if not text:
-        return "the cell is blank but not one of `cohort.missing`; add its text there (\"\" for an empty cell) if it means missing"
+        return "the cell is blank, and its text is not in `cohort.missing`; add it there if it means missing"
     if _COMMA.fullmatch(text):
         return f"{text!r}: decimal commas and thousands separators are not read; write 1234.5"
     if text.lower() in ("na", "n/a", "nan", "null", "none", "missing", "unknown", "?", "-", "inf", "-inf", "infinity"):

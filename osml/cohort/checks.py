@@ -17,10 +17,11 @@ from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
 from osml.schema.model import BinaryInput, CategoryInput, Schema
 
-_IDENTIFIER_WORDS = frozenset(
-    "id ids identifier name surname firstname lastname forename mrn pid uid ssn nhs dob birthdate birthday phone "
-    "telephone mobile email mail address street zip postcode postal accession barcode".split()
-)
+_IDENTIFIER_WORDS = frozenset({
+    "id", "ids", "identifier", "name", "surname", "firstname", "lastname", "forename", "mrn", "pid", "uid", "ssn",
+    "nhs", "dob", "birthdate", "birthday", "phone", "telephone", "mobile", "email", "mail", "address", "street",
+    "zip", "postcode", "postal", "accession", "barcode",
+})  # fmt: skip
 PROXY_AUC = 0.98
 RARE = 5
 MUCH_MISSING = 0.4
@@ -85,7 +86,8 @@ def identifiers(e: Evidence) -> Iterator[Finding]:
             if np.all(np.diff(unique) == 1):
                 yield Finding("OSML010", f"the values count the patients: {unique[0]:g} to {unique[-1]:g}", name)
             elif unique[0] >= 100_000 and not getattr(block, "unit", None):
-                yield Finding("OSML010", f"every patient has another whole number of {len(str(int(unique[-1])))} digits", name)
+                digits = len(str(int(unique[-1])))
+                yield Finding("OSML010", f"every patient has another whole number of {digits} digits", name)
 
 
 def constants(e: Evidence) -> Iterator[Finding]:
@@ -138,7 +140,8 @@ def availability(e: Evidence) -> Iterator[Finding]:
         if times.index(block.available) > moment:
             users = [p for p, predictor in e.schema.predictors.items() if name in predictor.inputs]
             if users:
-                evidence = f"known at {block.available!r}, predicted at {e.schema.time_of_prediction!r}, used by {', '.join(users)}"
+                moments = f"known at {block.available!r}, predicted at {e.schema.time_of_prediction!r}"
+                evidence = f"{moments}, used by {', '.join(users)}"
                 yield Finding("OSML014", evidence, name)
 
 
@@ -154,7 +157,8 @@ def duplicates(e: Evidence) -> Iterator[Finding]:
         key = matrix[i].tobytes()
         j = seen.setdefault(key, int(i))
         if cohort.patients[j] != cohort.patients[i]:
-            yield Finding("OSML015", f"{cohort.patients[j]} and {cohort.patients[i]} agree in all {matrix.shape[1]} inputs")
+            pair = f"{cohort.patients[j]} and {cohort.patients[i]}"
+            yield Finding("OSML015", f"{pair} agree in all {matrix.shape[1]} inputs")
 
 
 def altered(e: Evidence) -> Iterator[Finding]:

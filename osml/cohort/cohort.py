@@ -1,4 +1,4 @@
-"""The cohort: an immutable typed table of units (patients, or rows of patients), with its outcome and its exclusions."""
+"""The cohort: an immutable typed table of units (patients, or rows of patients), with outcome and exclusions."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _parse(name: str, block: Input, table: Table, missing: set[str], where: Wher
         if block.unit is None:
             raise TableError(f"{place}: `table_unit` needs `unit`, the unit to convert to")
         if isinstance(block.table_unit, ColumnUnit):
-            factors = _unit_column(table, block.table_unit.column, block.unit, missing, place)
+            factors = _unit_column(table, block.table_unit.column, block.unit, missing)
         else:
             factors = conversion_factor(block.table_unit, block.unit, place)
     censored = block.censored
@@ -99,9 +99,8 @@ def _parse(name: str, block: Input, table: Table, missing: set[str], where: Wher
     )
 
 
-def _unit_column(table: Table, column: str, unit: str, missing: set[str], place: str) -> list[float | str]:
+def _unit_column(table: Table, column: str, unit: str, missing: set[str]) -> list[float | str]:
     """A factor per row, or why there is none: a row without a value may lack its unit, so this is not yet an error."""
-    conversion_factor(unit, unit, place)
     known: dict[str, float | str] = {}
     cells = table.column(column)
     for text in dict.fromkeys(cells):
@@ -116,7 +115,14 @@ def _unit_column(table: Table, column: str, unit: str, missing: set[str], place:
 
 
 def _kit_range(
-    name: str, block: LabInput, kit: Kit, schema: Schema, table: Table, missing: set[str], out: ParsedInputs, where: Where
+    name: str,
+    block: LabInput,
+    kit: Kit,
+    schema: Schema,
+    table: Table,
+    missing: set[str],
+    out: ParsedInputs,
+    where: Where,
 ) -> tuple[Float, Float]:
     n = len(table.rows)
     low, high = np.full(n, np.nan), np.full(n, np.nan)

@@ -5,6 +5,7 @@ A fold names patients, never rows. Disjointness is asserted where a fold is made
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
 from osml.errors import InvalidInputError, TableError
-from osml.schema.model import Holdout, KFold, LeaveOneGroupOut, LeaveOnePatientOut, Split, TimeSplit
+from osml.schema.model import KFold, LeaveOneGroupOut, LeaveOnePatientOut, Split, TimeSplit
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}( .*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -36,7 +37,8 @@ class Fold:
         if shared:
             raise InvalidInputError(f"patients in training and test of fold {self.name}: {sorted(shared)[:5]}")
         if not self.train or not self.test:
-            raise InvalidInputError(f"fold {self.name} has {len(self.train)} training and {len(self.test)} test patients")
+            sizes = f"{len(self.train)} training and {len(self.test)} test patients"
+            raise InvalidInputError(f"fold {self.name} has {sizes}")
 
     @property
     def name(self) -> str:
@@ -127,14 +129,24 @@ def _patient_key(cohort: Cohort, column: str) -> dict[str, str]:
 
 def _from(texts: Sequence[str], start: str, column: str) -> NDArray[np.bool_]:
     if all(_ISO_DATE.fullmatch(t) for t in (*texts, start)):
+        for t in (*texts, start):
+            _require_date(t, column)
         return np.array([t >= start for t in texts])
     if all(_NUMBER.fullmatch(t.strip()) for t in (*texts, start)):
         return np.array([float(t) >= float(start) for t in texts])
     kind = _ISO_DATE if _ISO_DATE.fullmatch(start) else _NUMBER
     odd = next((t for t in texts if not kind.fullmatch(t.strip())), start)
     raise TableError(
-        f"split column {column!r} must hold ISO dates (2021-05-31) or numbers throughout, like `test_from`; found {odd!r}"
+        f"split column {column!r} must hold ISO dates (2021-05-31) or numbers throughout, as `test_from` does; "
+        f"found {odd!r}"
     )
+
+
+def _require_date(text: str, column: str) -> None:
+    try:
+        datetime.date.fromisoformat(text[:10])
+    except ValueError as error:
+        raise TableError(f"split column {column!r}: {text!r} is not a day of the calendar ({error})") from None
 
 
 def folds_to_json(folds: Sequence[Fold]) -> list[dict[str, Any]]:

@@ -187,7 +187,8 @@ def _read_xlsx(raw: bytes, name: str, sheet: str | None) -> tuple[list[str], lis
         formulas = openpyxl.load_workbook(io.BytesIO(raw))
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, ElementTree.ParseError) as error:
         raise TableError(
-            f"{name} is not a readable XLSX file: {error}", do="Open it in a spreadsheet without password and save it again."
+            f"{name} is not a readable XLSX file: {error}",
+            do="Open it in a spreadsheet and save it again, without a password.",
         ) from None
     sheets = [page.title for page in book.worksheets]
     if sheet is None and len(sheets) > 1:

@@ -17,7 +17,7 @@ from osml.stats.inputs import confidence_level, vector
 
 _BLOCK = 4_000_000  # entries of the weight matrix held at once (32 MB)
 _DIRECT = 2_000  # distinct x up to which every point has its own local fit
-_NODES = 501  # local fits beyond that; straight lines between them are off by about 1e-6 on a probability
+_NODES = 501  # local fits beyond that; straight lines between them stay within 1e-4 on a probability
 _EXACT_DF = 1_500  # rows up to which the interval's degrees of freedom are computed exactly
 
 

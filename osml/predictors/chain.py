@@ -47,7 +47,9 @@ def upstream_of(schema: Schema, name: str) -> list[str]:
     return [item for item in schema.predictors[name].inputs if item in schema.predictors]
 
 
-def training_design(schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int]) -> tuple[Design, tuple[Chain, ...]]:
+def training_design(
+    schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int]
+) -> tuple[Design, tuple[Chain, ...]]:
     """Design with out-of-fold upstream scores, and the upstream chains fitted on all of `cohort`."""
     scores: dict[str, NDArray[np.float64]] = {}
     links = []

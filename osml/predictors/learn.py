@@ -56,7 +56,9 @@ def fit_recipe_imputer(recipe: GlmRecipe, values: Mapping[str, Float], weights: 
     )
 
 
-def complete(imputer: Imputer | None, values: Mapping[str, Float]) -> tuple[dict[str, Float], dict[str, NDArray[np.bool_]]]:
+def complete(
+    imputer: Imputer | None, values: Mapping[str, Float]
+) -> tuple[dict[str, Float], dict[str, NDArray[np.bool_]]]:
     """Values without gaps, and which of them were imputed."""
     if imputer is not None:
         filled, imputed = imputer.apply(dict(values))
@@ -64,7 +66,7 @@ def complete(imputer: Imputer | None, values: Mapping[str, Float]) -> tuple[dict
     gaps = {name: int(np.isnan(x).sum()) for name, x in values.items() if np.isnan(x).any()}
     if gaps:
         raise NotEstimableError(
-            f"missing values in {', '.join(f'{name} ({n})' for name, n in gaps.items())}, and the model does not impute",
+            f"missing values in {', '.join(f'{name} ({n})' for name, n in gaps.items())}; the model does not impute",
             do="Give the values, or train with `missing: impute`.",
         )
     return dict(values), {name: np.zeros(len(x), dtype=bool) for name, x in values.items()}
@@ -79,7 +81,9 @@ def make_terms(recipe: GlmRecipe, values: Mapping[str, Float], weights: Float) -
         elif item.transform == "log":
             terms.append(Log(item.name))
         elif item.transform == "rcs":
-            terms.append(Spline(item.name, tuple(float(k) for k in rcs_knots(values[item.name], item.knots, weights=weights))))
+            terms.append(
+                Spline(item.name, tuple(float(k) for k in rcs_knots(values[item.name], item.knots, weights=weights)))
+            )
         else:
             terms.append(Linear(item.name))
     return tuple(terms)
@@ -199,7 +203,9 @@ def _ridge(recipe: GlmRecipe, X: Float, outcome: Outcome, weights: Float, folds:
     return select_ridge(X, outcome.y, folds, weights=weights).ridge
 
 
-def shrunken(model: LinearModel, slope: float, values: Mapping[str, Float], outcome: Outcome, weights: Float) -> LinearModel:
+def shrunken(
+    model: LinearModel, slope: float, values: Mapping[str, Float], outcome: Outcome, weights: Float
+) -> LinearModel:
     """Coefficients times `slope`. Logistic: intercept re-estimated so that mean risk equals the event share.
 
     Cox: the centring shrinks with the coefficients; the baseline is re-estimated by `cox_baseline`.
@@ -207,7 +213,10 @@ def shrunken(model: LinearModel, slope: float, values: Mapping[str, Float], outc
     coef = model.coef * slope
     if isinstance(outcome, BinaryOutcome):
         offset = design_matrix(model.terms, values) @ coef if model.terms else np.zeros(len(weights))
-        return replace(model, coef=coef, intercept=fit_intercept(outcome.y, offset, weights=weights), covariance=None)
+        # Columns in laboratory units put the offset far from 0, where every risk is 0 or 1 and no step leads back.
+        centre = float(np.average(offset, weights=weights))
+        intercept = fit_intercept(outcome.y, offset - centre, weights=weights) - centre
+        return replace(model, coef=coef, intercept=intercept, covariance=None)
     return replace(model, coef=coef, intercept=model.intercept * slope, covariance=None)
 
 
@@ -215,4 +224,3 @@ def cox_baseline(model: LinearModel, values: Mapping[str, Float], outcome: Survi
     """Baseline survival at each horizon for lp = 0, float array (horizons,), Efron."""
     lp = model.lp(values) if model.terms else np.zeros(len(weights))
     return np.exp(-baseline_hazard(lp, outcome.time, outcome.event, weights=weights).at(np.array(outcome.horizons)))
-

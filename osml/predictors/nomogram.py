@@ -1,4 +1,4 @@
-"""Predictor `nomogram`: logistic or Cox regression through one pipeline, shrunken, with its interval where one exists."""
+"""Predictor `nomogram`: logistic or Cox regression through one pipeline, shrunken, with an interval if one exists."""
 
 from __future__ import annotations
 
@@ -180,7 +180,9 @@ class Development:
     lp: Float
 
 
-def fit_nomogram(recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, final: bool = False) -> FittedNomogram:
+def fit_nomogram(
+    recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, final: bool = False
+) -> FittedNomogram:
     """Fit on training patients. With `final`, also refits for instability intervals."""
     return develop(recipe, design, seed, final=final).fitted
 
@@ -239,9 +241,7 @@ def _interval_refits(
     return interval_refits(learnt, values, outcome, weights, slope.value)
 
 
-def _nested_slope(
-    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, folds: NDArray[np.intp]
-) -> Slope:
+def _nested_slope(recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, folds: NDArray[np.intp]) -> Slope:
     """Slope on inner out-of-fold linear predictors, for models fed by scores: a bootstrap would reuse those scores."""
     lp = np.full(len(folds), np.nan)
     for k in np.unique(folds):
@@ -302,5 +302,8 @@ def _model_dict(model: LinearModel) -> dict[str, Any]:
 def _model(data: Mapping[str, Any]) -> LinearModel:
     covariance = None if data["covariance"] is None else np.array(data["covariance"])
     return LinearModel(
-        tuple(term_from_dict(t) for t in data["terms"]), np.array(data["coef"], dtype=float), data["intercept"], covariance
+        tuple(term_from_dict(t) for t in data["terms"]),
+        np.array(data["coef"], dtype=float),
+        data["intercept"],
+        covariance,
     )

@@ -143,7 +143,7 @@ def optimism_slope(refits: Refits, lp: Float, outcome: Outcome) -> Slope:
     if share < MIN_ESTIMABLE:
         reasons = "; ".join(f"{reason}: {n}" for reason, n in sorted(refits.failures.items(), key=lambda r: -r[1])[:3])
         raise NotEstimableError(
-            f"only {int(refits.ok.sum())} of {B} bootstrap samples could be fitted, so the shrinkage cannot be estimated",
+            f"only {int(refits.ok.sum())} of {B} bootstrap samples could be fitted: the shrinkage cannot be estimated",
             why=f"The others failed: {reasons}.",
             do="Merge rare levels, use fewer terms, or `estimator: firth` or `shrink: ridge`.",
         )
@@ -228,4 +228,3 @@ def _cox_interval_refits(
 
 def _with(learnt: Learnt, coef: Float, intercept: float) -> LinearModel:
     return replace(learnt.model, coef=coef, intercept=intercept, covariance=None)
-

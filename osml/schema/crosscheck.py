@@ -29,6 +29,11 @@ def _block(data: Mapping[str, Any], *path: str) -> dict[str, Any]:
     return here if isinstance(here, dict) else {}
 
 
+def _list(block: Mapping[str, Any], key: str) -> list[Any]:
+    value = block.get(key)
+    return value if isinstance(value, list) else []
+
+
 def _unanswered(value: Any, path: tuple[Key, ...]) -> Iterator[Problem]:
     if _holds_cells(path):
         return
@@ -71,10 +76,11 @@ def _namespace(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("predictors",), "no predictor is given")
     for name in predictors:
         if not _FOLDER_NAME.fullmatch(name):
-            message = f"{name!r} cannot name a folder"
-            yield Problem(("predictors", name), message, "Use letters, digits, '_', '-' and '.', beginning with a letter or digit.")
+            rule = "Use letters, digits, '_', '-' and '.', beginning with a letter or digit."
+            yield Problem(("predictors", name), f"{name!r} cannot name a folder", rule)
         if name in inputs:
-            yield Problem(("predictors", name), f"{name!r} is also an input", "Inputs and predictors share their names.")
+            shared = "Inputs and predictors share one set of names; rename one of them."
+            yield Problem(("predictors", name), f"{name!r} is also an input", shared)
     for name, block in inputs.items():
         if not isinstance(block, dict):
             continue
@@ -101,7 +107,8 @@ def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
         column = block.get("column", name) if isinstance(block, dict) else None
         if isinstance(column, str) and column in roles:
             path = ("inputs", name, "column") if "column" in block else ("inputs", name)
-            yield Problem(path, f"column {column!r} {roles[column]}; it cannot be an input as well", "Remove this input.")
+            message = f"column {column!r} {roles[column]}; it cannot be an input as well"
+            yield Problem(path, message, "Remove this input.")
     positive, negative = _text(target.get("positive")), _text(target.get("negative"))
     if positive is not None and positive == negative:
         yield Problem(("target", "negative"), f"{negative!r} is the positive value as well")
@@ -129,10 +136,16 @@ def _groups(name: str, block: Mapping[str, Any], levels: list[str]) -> Iterator[
 
 
 def _ranges(path: tuple[Key, ...], block: Mapping[str, Any]) -> Iterator[Problem]:
-    limits = block.get("limits")
-    if isinstance(limits, list) and len(limits) == 2 and all(isinstance(x, (int, float)) for x in limits):
-        if not limits[0] < limits[1]:
-            yield Problem((*path, "limits"), f"the lower limit {limits[0]} is not below the upper limit {limits[1]}")
+    limits = _two_numbers(block.get("limits"))
+    if limits is not None and not limits[0] < limits[1]:
+        message = f"the lower limit {limits[0]:g} is not below the upper limit {limits[1]:g}"
+        yield Problem((*path, "limits"), message)
+
+
+def _two_numbers(value: Any) -> tuple[float, float] | None:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(x, (int, float)) for x in value):
+        return float(value[0]), float(value[1])
+    return None
 
 
 def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Problem]:
@@ -145,7 +158,7 @@ def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iter
         yield Problem(path, "give either `low` and `high`, or `bands`")
     if all(isinstance(kit.get(k), (int, float)) for k in ("low", "high")) and not kit["low"] < kit["high"]:
         yield Problem(path, f"low {kit['low']} is not below high {kit['high']}")
-    by = kit.get("by") if isinstance(kit.get("by"), dict) else {}
+    by = _block(kit, "by")
     for what, kinds in (("sex", ("binary", "category")), ("age", ("number",))):
         target = by.get(what)
         if isinstance(target, str):
@@ -155,13 +168,14 @@ def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iter
                 yield Problem((*path, "by", what), f"input {target!r} is not of kind {' or '.join(kinds)}")
     sexes = inputs.get(by["sex"]) if isinstance(by.get("sex"), str) else None
     levels = sexes.get("levels") if isinstance(sexes, dict) else None
-    for i, band in enumerate(kit["bands"] if isinstance(kit.get("bands"), list) else ()):
+    known = [_text(level) or "" for level in levels] if isinstance(levels, list) else None
+    for i, band in enumerate(_list(kit, "bands")):
         if isinstance(band, dict):
-            yield from _band((*path, "bands", i), band, by, [_text(x) for x in levels] if isinstance(levels, list) else None)
+            yield from _band((*path, "bands", i), band, by, known)
 
 
 def _band(
-    path: tuple[Key, ...], band: Mapping[str, Any], by: Mapping[str, Any], levels: list[str | None] | None
+    path: tuple[Key, ...], band: Mapping[str, Any], by: Mapping[str, Any], levels: list[str] | None
 ) -> Iterator[Problem]:
     for what in ("sex", "age"):
         if what in band and what not in by:
@@ -169,12 +183,12 @@ def _band(
     sex = _text(band.get("sex"))
     if sex is not None and levels is not None and sex not in levels:
         message = f"{sex!r} is not a level of {by['sex']!r}"
-        yield Problem((*path, "sex"), message, hint(sex, [level for level in levels if level is not None]))
-    low, high, age = band.get("low"), band.get("high"), band.get("age")
-    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and not low < high:
-        yield Problem(path, f"low {low} is not below high {high}")
-    if isinstance(age, list) and len(age) == 2 and all(isinstance(x, (int, float)) for x in age) and not age[0] < age[1]:
-        yield Problem((*path, "age"), f"the age band from {age[0]} to {age[1]} holds nobody")
+        yield Problem((*path, "sex"), message, hint(sex, levels))
+    limits, age = _two_numbers([band.get("low"), band.get("high")]), _two_numbers(band.get("age"))
+    if limits is not None and not limits[0] < limits[1]:
+        yield Problem(path, f"low {limits[0]:g} is not below high {limits[1]:g}")
+    if age is not None and not age[0] < age[1]:
+        yield Problem((*path, "age"), f"the age band from {age[0]:g} to {age[1]:g} holds nobody")
 
 
 def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -185,7 +199,7 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
         if not isinstance(block, dict):
             continue
         path: tuple[Key, ...] = ("predictors", name)
-        listed = block.get("inputs") if isinstance(block.get("inputs"), list) else []
+        listed = _list(block, "inputs")
         used = [item for item in listed if isinstance(item, str)]
         graph[name] = [item for item in used if item in predictors]
         for i, item in enumerate(listed):
@@ -194,9 +208,10 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
             elif used.count(item) > 1 and used.index(item) != i:
                 yield Problem((*path, "inputs", i), f"{item!r} stands twice")
         for key, kinds in (("terms", ("number", "lab")), ("encode", ("lab",))):
-            for item in block.get(key) if isinstance(block.get(key), dict) else ():
+            for item in _block(block, key):
                 if item not in used:
-                    yield Problem((*path, key, item), f"{item!r} is not among this predictor's inputs", hint(item, used))
+                    message = f"{item!r} is not among this predictor's inputs"
+                    yield Problem((*path, key, item), message, hint(item, used))
                 elif item in inputs and isinstance(inputs[item], dict) and inputs[item].get("kind") not in kinds:
                     kind = inputs[item].get("kind")
                     yield Problem((*path, key, item), f"`{key}` is for {' and '.join(kinds)}; {item!r} is a {kind}")
@@ -204,14 +219,16 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
     for name in graph:
         cycle = _cycle(graph, name)
         if cycle:
-            yield Problem(("predictors", name, "inputs"), f"predictors feed each other in a circle: {' → '.join(cycle)}")
+            message = f"predictors feed each other in a circle: {' → '.join(cycle)}"
+            yield Problem(("predictors", name, "inputs"), message)
 
 
 def _encodings(path: tuple[Key, ...], block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Problem]:
     for item, how in _block(block, "encode").items():
         lab = inputs.get(item)
         if how in ("kit", "uln") and isinstance(lab, dict) and lab.get("kind") == "lab" and "kit" not in lab:
-            yield Problem((*path, "encode", item), f"{how!r} needs the kit range of {item!r}", "Add `kit: {low:, high:}`.")
+            message = f"{how!r} needs the kit range of {item!r}"
+            yield Problem((*path, "encode", item), message, f"Add `kit: {{low: …, high: …}}` to input {item!r}.")
         if how == "kit" and _block(block, "terms").get(item) == "log":
             yield Problem((*path, "encode", item), "(y-L)/(H-L) can be negative, so it cannot enter as a logarithm")
 
@@ -245,15 +262,14 @@ def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(("checks", "accept", code), f"there is no check {code!r}", hint(code, BY_CODE))
     target = _block(data, "target")
     if target.get("kind") == "survival":
-        horizons = target.get("horizons")
-        if isinstance(horizons, list) and all(isinstance(h, (int, float)) for h in horizons):
-            if any(h <= 0 for h in horizons) or sorted(set(horizons)) != list(horizons):
-                yield Problem(("target", "horizons"), "horizons must be above 0 and increasing")
+        horizons = _list(target, "horizons")
+        numbers = all(isinstance(h, (int, float)) for h in horizons)
+        if numbers and (any(h <= 0 for h in horizons) or sorted(set(horizons)) != horizons):
+            yield Problem(("target", "horizons"), "horizons must be above 0 and increasing")
     decision = _block(data, "decision")
-    thresholds = decision.get("thresholds")
-    if isinstance(thresholds, list) and len(thresholds) == 2 and all(isinstance(t, (int, float)) for t in thresholds):
-        if not 0 < thresholds[0] < thresholds[1] < 1:
-            yield Problem(("decision", "thresholds"), "must be two risks with 0 < low < high < 1")
+    thresholds = _two_numbers(decision.get("thresholds"))
+    if thresholds is not None and not 0 < thresholds[0] < thresholds[1] < 1:
+        yield Problem(("decision", "thresholds"), "must be two risks with 0 < low < high < 1")
     act_on = decision.get("act_on")
     if act_on is not None and target:
         event = "event" if target.get("kind") == "survival" else _text(target.get("positive"))

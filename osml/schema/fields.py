@@ -25,7 +25,7 @@ def _source_text(value: Any) -> Any:
 
 
 def _strict_number(value: Any) -> Any:
-    if isinstance(value, SourceBool) or isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, (SourceBool, bool)) or not isinstance(value, (int, float)):
         raise ValueError(f"must be a number, not {_shown(value)}")
     try:
         number = float(value)
@@ -52,7 +52,9 @@ def _strict_flag(value: Any) -> Any:
 
 def _strict_text(value: Any) -> Any:
     if not isinstance(value, str):
-        hint = "a comma inside {…} starts a new key: quote texts that hold one" if value is None else "quote it if it is meant as one"
+        hint = "quote it if it is meant as one"
+        if value is None:
+            hint = "a comma inside {…} starts a new key: quote texts that hold one"
         raise ValueError(f"must be a text, not {_shown(value)}; {hint}")
     return value
 

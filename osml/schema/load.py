@@ -113,7 +113,8 @@ def _apply(document: Document, override: str) -> None:
     if isinstance(block, list):
         if not keys[-1].isdigit() or int(keys[-1]) >= len(block):
             where = ".".join(map(str, path))
-            raise SchemaError(f"--set {override!r}: the list {where!r} has {len(block)} items, counted from 0; no {last!r}")
+            size = f"has {len(block)} items, counted from 0"
+            raise SchemaError(f"--set {override!r}: the list {where!r} {size}; no {last!r}")
         last = int(keys[-1])
     block[last] = parsed.data["value"]
     path.append(last)
@@ -210,10 +211,8 @@ def _yaml_path(loc: tuple[Key, ...], data: Any) -> tuple[Key, ...]:
     here = data
     for position, part in enumerate(loc):
         final = position == len(loc) - 1
-        if isinstance(here, dict) and part in here:
-            path.append(part)
-            here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+        known = isinstance(here, dict) and part in here
+        if known or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
             path.append(part)
             here = here[part]
         elif final and isinstance(part, str) and isinstance(here, dict) and not _is_branch(part):

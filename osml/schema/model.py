@@ -242,9 +242,7 @@ class Holdout(Block):
     test: Level = Field(description="the value that marks test patients")
 
 
-Split = Annotated[
-    KFold | LeaveOnePatientOut | LeaveOneGroupOut | TimeSplit | Holdout, Field(discriminator="kind")
-]
+Split = Annotated[KFold | LeaveOnePatientOut | LeaveOneGroupOut | TimeSplit | Holdout, Field(discriminator="kind")]
 
 
 class Inner(Block):
@@ -272,7 +270,7 @@ class Validation(Block):
 class Checks(Block):
     """Codes accepted with a reason, which is printed with every result."""
 
-    accept: dict[str, Text] = {}
+    accept: dict[str, Text] = Field({}, description="code: why this study goes on regardless")
 
 
 class Report(Block):
@@ -299,4 +297,4 @@ class Schema(Block):
     )
     validation: Validation
     checks: Checks = Checks()
-    report: Report = Report()
+    report: Report = Report(compare=())

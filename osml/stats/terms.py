@@ -204,9 +204,6 @@ class LinearModel:
         raise InvalidInputError(f"the model has no term {term!r}")
 
 
-_KINDS: tuple[type[Linear | Log | Spline | Category], ...] = (Linear, Log, Spline, Category)
-
-
 def term_to_dict(term: Term) -> dict[str, Any]:
     """JSON form of a term; `term_from_dict` inverts it."""
     if isinstance(term, Interaction):
@@ -227,7 +224,12 @@ def term_from_dict(data: Mapping[str, Any]) -> Term:
         if isinstance(first, Interaction) or isinstance(second, Interaction):
             raise InvalidInputError("interactions of interactions are not supported")
         return Interaction(first, second)
-    for cls in _KINDS:
-        if cls.kind == data.get("kind"):
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    if data.get("kind") == "linear":
+        return Linear(fields["input"])
+    if data.get("kind") == "log":
+        return Log(fields["input"])
+    if data.get("kind") == "rcs":
+        return Spline(fields["input"], tuple(fields["knots"]))
+    if data.get("kind") == "category":
+        return Category(fields["input"], tuple(fields["levels"]))
     raise InvalidInputError(f"unknown term kind {data.get('kind')!r}")

@@ -16,7 +16,11 @@ from osml.study.judge import FEW_PATIENTS, TestSet
 
 
 def compare_folds(
-    names: Sequence[str], measure: str, values: Mapping[str, Mapping[str, float | None]], folds: Sequence[Fold], patients: int
+    names: Sequence[str],
+    measure: str,
+    values: Mapping[str, Mapping[str, float | None]],
+    folds: Sequence[Fold],
+    patients: int,
 ) -> list[dict[str, Any]]:
     """Pairwise differences of a per-fold measure by Nadeau and Bengio, p-values adjusted by Holm.
 

@@ -10,14 +10,20 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import SurvivalOutcome
 from osml.errors import InvalidInputError, NotEstimableError
-from osml.evaluation.survival_utility import net_benefit_at, net_benefit_band_at
-from osml.evaluation.utility import net_benefit, net_benefit_band
+from osml.evaluation.survival_utility import (
+    SurvivalDecisionBand,
+    SurvivalDecisionCurve,
+    net_benefit_at,
+    net_benefit_band_at,
+)
+from osml.evaluation.utility import DecisionBand, DecisionCurve, net_benefit, net_benefit_band
 from osml.schema.model import Schema
 from osml.study.judge import TestSet
 
 NO_DECISION = "no decision stated"
 COLUMNS = (
-    "threshold", "model", "low", "high", "treat_all", "treat_none", "standardised", "avoided_per_100", "gain_low", "gain_high",
+    "threshold", "model", "low", "high", "treat_all", "treat_none", "standardised", "avoided_per_100",
+    "gain_low", "gain_high",
 )  # fmt: skip
 BOOTSTRAPS = 1000
 
@@ -31,7 +37,7 @@ def thresholds(schema: Schema) -> NDArray[np.float64]:
 
 
 def decision_binary(schema: Schema, sets: Sequence[TestSet], withheld: str, seed: int) -> dict[str, Any]:
-    """Net benefit of out-of-fold risks; repeats are averaged (net benefit is a mean over patients), patients resampled."""
+    """Net benefit of out-of-fold risks; repeats are averaged, patients resampled for the band."""
     if schema.decision is None or withheld:
         return {"reason": withheld or NO_DECISION}
     y, p = np.concatenate([s.y for s in sets]), np.concatenate([s.p for s in sets])
@@ -42,21 +48,29 @@ def decision_binary(schema: Schema, sets: Sequence[TestSet], withheld: str, seed
     try:
         curve = net_benefit(y, p, grid, prevalence=prevalence)
         band = net_benefit_band(
-            y, p, grid, BOOTSTRAPS, np.random.default_rng([seed, 2]), groups=patients, prevalence=prevalence, fixed_model=fixed
+            y,
+            p,
+            grid,
+            BOOTSTRAPS,
+            np.random.default_rng([seed, 2]),
+            groups=patients,
+            prevalence=prevalence,
+            fixed_model=fixed,
         )
     except (NotEstimableError, InvalidInputError) as error:
         return {"reason": error.what}
-    rows = np.column_stack([
-        grid, curve.model, band.low, band.high, curve.treat_all, curve.treat_none, curve.standardised,
-        curve.interventions_avoided, band.gain_low, band.gain_high,
-    ])  # fmt: skip
-    return _result(schema, rows, band.kind, {"prevalence": curve.prevalence})
+    return _result(schema, grid, curve, band, {"prevalence": curve.prevalence})
 
 
 def decision_survival(
-    schema: Schema, outcome: SurvivalOutcome, index: NDArray[np.intp], risk: NDArray[np.float64], patients: NDArray[np.str_],
-    horizon: float, seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    schema: Schema,
+    outcome: SurvivalOutcome,
+    index: NDArray[np.intp],
+    risk: NDArray[np.float64],
+    patients: NDArray[np.str_],
+    horizon: float,
+    seed: int,
+) -> dict[str, Any]:
     """Net benefit at the last horizon, Kaplan-Meier among those treated."""
     if schema.decision is None:
         return {"reason": NO_DECISION}
@@ -66,18 +80,35 @@ def decision_survival(
     try:
         curve = net_benefit_at(time, event, risk, horizon, grid)
         band = net_benefit_band_at(
-            time, event, risk, horizon, grid, BOOTSTRAPS // 5, np.random.default_rng([seed, 2]), groups=patients, fixed_model=fixed
+            time,
+            event,
+            risk,
+            horizon,
+            grid,
+            BOOTSTRAPS // 5,
+            np.random.default_rng([seed, 2]),
+            groups=patients,
+            fixed_model=fixed,
         )
     except (NotEstimableError, InvalidInputError) as error:
         return {"reason": error.what}
-    rows = np.column_stack([
+    return _result(schema, grid, curve, band, {"horizon": horizon})
+
+
+def _result(
+    schema: Schema,
+    grid: NDArray[np.float64],
+    curve: DecisionCurve | SurvivalDecisionCurve,
+    band: DecisionBand | SurvivalDecisionBand,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    assert schema.decision is not None
+    columns = (
         grid, curve.model, band.low, band.high, curve.treat_all, curve.treat_none, curve.standardised,
         curve.interventions_avoided, band.gain_low, band.gain_high,
-    ])  # fmt: skip
-    return _result(schema, rows, band.kind, {"horizon": horizon})
-
-
-def _result(schema: Schema, rows: NDArray[np.float64], kind: str, facts: dict[str, Any]) -> dict[str, Any]:
-    assert schema.decision is not None
-    curve = [{name: float(x) if np.isfinite(x) else None for name, x in zip(COLUMNS, row, strict=True)} for row in rows]
-    return {**schema.decision.model_dump(), **facts, "interval": kind, "curve": curve}
+    )  # fmt: skip
+    points = [
+        {name: float(x) if np.isfinite(x) else None for name, x in zip(COLUMNS, row, strict=True)}
+        for row in np.column_stack(columns)
+    ]
+    return {**schema.decision.model_dump(), **facts, "interval": band.kind, "curve": points}

@@ -80,7 +80,9 @@ def finish(
     return metrics, failed
 
 
-def _honest(loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow]) -> dict[str, Any]:
+def _honest(
+    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow]
+) -> dict[str, Any]:
     """Out-of-fold metrics; null with the reason when a fold failed, since a mean over the easy folds would flatter."""
     done = {(r.repeat, r.fold) for r in rows}
     facts: dict[str, Any] = {"folds": len(done), "failed_folds": len(folds) - len(done)}
@@ -130,7 +132,11 @@ def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, developm
 
 
 def _comparisons(
-    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow], predictors: dict[str, Any]
+    loaded: LoadedSchema,
+    cohort: Cohort,
+    folds: Sequence[Fold],
+    rows: Sequence[PredictionRow],
+    predictors: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Differences between the predictors of `report.compare`, over the same folds or on the one test set."""
     schema = loaded.schema

@@ -234,7 +234,9 @@ def _splits(loaded: LoadedSchema, cohort: Cohort, run: RunDirectory) -> tuple[Fo
     if file.exists():
         stored = folds_from_json(read_json(file))
         if stored != made:
-            raise OsmlError(f"{file} holds other splits than this study makes", do="Remove the run folder, or use --new.")
+            raise OsmlError(
+                f"{file} holds other splits than this study makes", do="Remove the run folder, or use --new."
+            )
         return stored
     write_json(file, folds_to_json(made))
     return made
@@ -263,8 +265,12 @@ def refuse(stopped: Sequence[Finding]) -> CheckError:
         lines.append(f"{f.code} {code.title}: {f.subject + ': ' if f.subject else ''}{f.evidence}")
         lines.append(f"    {code.why} {code.fix}")
     codes = sorted({f.code for f in stopped})
-    lines.append(f"To go on regardless: `checks: {{accept: {{{codes[0]}: \"reason\"}}}}`; the reason is printed with every result.")
-    return CheckError(f"{len(stopped)} check{'s refuse' if len(stopped) > 1 else ' refuses'} this study", do="\n  ".join(lines))
+    lines.append(
+        f'To go on regardless: `checks: {{accept: {{{codes[0]}: "reason"}}}}`; the reason is printed with every result.'
+    )
+    return CheckError(
+        f"{len(stopped)} check{'s refuse' if len(stopped) > 1 else ' refuses'} this study", do="\n  ".join(lines)
+    )
 
 
 def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Finding], say: Say) -> None:
@@ -282,7 +288,10 @@ def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Findi
     lost = ", ".join(f"-{n} {reason}" for reason, n in reasons.items())
     n, events = len(cohort), int(outcome.event.sum())
     whole = n + len(cohort.exclusions)
-    say(f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; {events} events ({100 * events / n:.1f} %)")
+    say(
+        f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; "
+        f"{events} events ({100 * events / n:.1f} %)"
+    )
     for f in findings:
         code = BY_CODE[f.code]
         reason = schema.checks.accept.get(f.code)

@@ -92,7 +92,9 @@ def judge_binary(sets: Sequence[TestSet], split: str, seed: int, withheld: str) 
     if split in ("holdout", "time"):
         return _single_test_set(sets[0], withheld)
     repeats = _by_repeat(sets)
-    out: dict[str, Any] = {"auc": _leave_one_out(sets, seed) if split == "leave_one_patient_out" else _within_folds(sets, seed)}
+    out: dict[str, Any] = {
+        "auc": _leave_one_out(sets, seed) if split == "leave_one_patient_out" else _within_folds(sets, seed)
+    }
     pooled = [_pool(group) for group in repeats]
     out["slope"] = _mean_of([_slope(y, lp) for y, _, lp in pooled])
     out["intercept"] = metric(None, reason=FIXED_BY_DESIGN if split != "leave_one_group_out" else "see the groups")
@@ -131,14 +133,16 @@ def _mean_of(values: Sequence[float]) -> Metric:
 
 
 def _within_folds(sets: Sequence[TestSet], seed: int) -> Metric:
-    """AUC within each fold, averaged over the folds of a repeat, then over repeats; patients resampled for the interval."""
+    """AUC within each fold, then averaged over folds and repeats; patients are resampled for the interval."""
     folds: list[dict[str, Any]] = []
     for s in sets:
         try:
             value, reason = auc(s.y, s.lp), ""
         except NotEstimableError as error:
             value, reason = float("nan"), error.what
-        folds.append({"fold": s.fold.name, "n": len(s.y), "value": _number(value), **({"reason": reason} if reason else {})})
+        folds.append(
+            {"fold": s.fold.name, "n": len(s.y), "value": _number(value), **({"reason": reason} if reason else {})}
+        )
     usable = [f["value"] for f in folds if f["value"] is not None]
     if not usable:
         return metric(None, reason="no test fold holds both classes", folds=folds)
@@ -159,7 +163,12 @@ def _within_folds(sets: Sequence[TestSet], seed: int) -> Metric:
 
     ci = patient_bootstrap(statistic, patients, BOOTSTRAPS, np.random.default_rng([seed, 1]))
     return metric(
-        ci.value, low=ci.low, high=ci.high, interval=CONDITIONAL, folds=folds, not_estimable=len(folds) - len(usable) or None
+        ci.value,
+        low=ci.low,
+        high=ci.high,
+        interval=CONDITIONAL,
+        folds=folds,
+        not_estimable=len(folds) - len(usable) or None,
     )
 
 
@@ -202,15 +211,29 @@ def _single_test_set(s: TestSet, withheld: str) -> dict[str, Any]:
         area = delong_clustered(s.y, s.lp, s.patients) if clustered else delong(s.y, s.lp)
     except NotEstimableError as error:
         return {"auc": metric(None, reason=error.what)}
-    out: dict[str, Any] = {"auc": metric(area.value, low=area.low, high=area.high, interval="DeLong, fixed model on independent patients", n=len(s.y))}
+    out: dict[str, Any] = {
+        "auc": metric(
+            area.value, low=area.low, high=area.high, interval="DeLong, fixed model on independent patients", n=len(s.y)
+        )
+    }
     if withheld:
         return out | {name: metric(None, reason=withheld) for name in ("brier", "scaled_brier", "slope", "intercept")}
     found = calibration(s.y, np.clip(s.p, 1e-12, 1 - 1e-12))
-    for name, estimate in (("slope", found.slope), ("intercept", found.intercept), ("citl", found.citl), ("o_e", found.o_e)):
+    for name, estimate in (
+        ("slope", found.slope),
+        ("intercept", found.intercept),
+        ("citl", found.citl),
+        ("o_e", found.o_e),
+    ):
         if estimate is None:
             out[name] = metric(None, reason=found.slope_reason)
         else:
-            out[name] = metric(estimate.value, low=estimate.low, high=estimate.high, interval="Wald, fixed model on independent patients")
+            out[name] = metric(
+                estimate.value,
+                low=estimate.low,
+                high=estimate.high,
+                interval="Wald, fixed model on independent patients",
+            )
     out |= {"brier": metric(found.brier), "scaled_brier": metric(found.scaled_brier)}
     flexible = found.flexible
     if flexible is None:
@@ -238,7 +261,9 @@ def judge_development(development: Development, outcome: BinaryOutcome, correcte
     train[good] = measures_batch(y, refits.lp[good], refits.weights[good])
     test[good] = measures_batch(y, refits.lp[good], np.ones((len(good), n)))
     found = optimism(own[0], train, test)
-    out["optimism_corrected"] = {name: metric(found.corrected[k], bootstraps=int(found.used[k])) for name, k in zip(names, keep, strict=True)}
+    out["optimism_corrected"] = {
+        name: metric(found.corrected[k], bootstraps=int(found.used[k])) for name, k in zip(names, keep, strict=True)
+    }
     k = MEASURES.index("auc")
     ci = location_shifted_interval(float(own[0, k]), train[:, k], float(found.optimism[k]), bounds=(0.0, 1.0))
     out["optimism_corrected"]["auc"] = metric(

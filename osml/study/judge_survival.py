@@ -91,15 +91,22 @@ def _concordance(
             found = harrell_c(outcome.time[i], outcome.event[i], score[keys[0]], groups=patients[i])
         except NotEstimableError as error:
             return metric(None, reason=error.what)
-        return metric(found.value, low=found.low, high=found.high, interval="jackknife, fixed model on independent patients")
+        return metric(
+            found.value, low=found.low, high=found.high, interval="jackknife, fixed model on independent patients"
+        )
     values = [_c(outcome, index[key], score[key], None) for key in keys]
-    folds = [{"fold": f"r{r}-f{k}", "n": len(index[r, k]), "value": v if np.isfinite(v) else None} for (r, k), v in zip(keys, values, strict=True)]
+    folds = [
+        {"fold": f"r{r}-f{k}", "n": len(index[r, k]), "value": v if np.isfinite(v) else None}
+        for (r, k), v in zip(keys, values, strict=True)
+    ]
     good = [v for v in values if np.isfinite(v)]
     if not good:
         return metric(None, reason="no test fold holds a comparable pair")
     ids = np.unique(patients)
     if len(ids) < FEW_PATIENTS:
-        return metric(float(np.mean(good)), reason=f"{len(ids)} patients: no interval", range=[min(good), max(good)], folds=folds)
+        return metric(
+            float(np.mean(good)), reason=f"{len(ids)} patients: no interval", range=[min(good), max(good)], folds=folds
+        )
     code = {p: k for k, p in enumerate(ids)}
     codes = {key: np.array([code[p] for p in patients[index[key]]], dtype=np.intp) for key in keys}
 
@@ -113,7 +120,12 @@ def _concordance(
 
     ci = patient_bootstrap(statistic, ids, BOOTSTRAPS // 5, np.random.default_rng([seed, 1]))
     return metric(
-        ci.value, low=ci.low, high=ci.high, interval=CONDITIONAL, folds=folds, not_estimable=len(values) - len(good) or None
+        ci.value,
+        low=ci.low,
+        high=ci.high,
+        interval=CONDITIONAL,
+        folds=folds,
+        not_estimable=len(values) - len(good) or None,
     )
 
 
@@ -130,7 +142,7 @@ def _c(outcome: SurvivalOutcome, i: NDArray[np.intp], lp: Float, weights: Float 
 def _at_horizon(
     outcome: SurvivalOutcome, horizon: float, k: int, pooled: Sequence[tuple[NDArray[np.intp], Float, Float]]
 ) -> dict[str, Any]:
-    """AUC and Brier of each repeat's pooled patients, averaged over repeats; risks are on one scale, the probability."""
+    """AUC and Brier of each repeat's pooled patients, averaged over repeats; risks share one scale."""
     censoring = fit_censoring(outcome.time, outcome.event)
     null_risk = float(1 - kaplan_meier(outcome.time, outcome.event).at(horizon)[0])
     areas, briers, scaled = [], [], []
@@ -169,7 +181,9 @@ def judge_survival_development(development: Development, outcome: SurvivalOutcom
     ci = location_shifted_interval(own["c"], train, optimism, bounds=(0.0, 1.0))
     out["optimism_corrected"] = {
         "c": metric(ci.value, low=ci.low, high=ci.high, interval=ci.kind, bootstraps=len(good)),
-        "slope": metric(development.fitted.slope.value if development.fitted.slope.source == "optimism bootstrap" else None),
+        "slope": metric(
+            development.fitted.slope.value if development.fitted.slope.source == "optimism bootstrap" else None
+        ),
     }
     out["bootstrap_failures"] = dict(refits.failures)
     return out

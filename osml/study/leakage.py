@@ -39,6 +39,7 @@ LIMITS = (0.47, 0.53)
 ENOUGH = 200
 LEVEL = 0.90
 Pipeline = Literal["study"] | Twin
+PIPELINES: tuple[Pipeline, ...] = ("study", *TWINS)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ class LeakageReport:
 
 
 def check_leakage(
-    loaded: LoadedSchema, built: BuiltCohort, *, permutations: int = ENOUGH, workers: int | None = None, quiet: bool = False
+    loaded: LoadedSchema,
+    built: BuiltCohort,
+    *,
+    permutations: int = ENOUGH,
+    workers: int | None = None,
+    quiet: bool = False,
 ) -> LeakageReport:
     """Run all three parts for every predictor of a study."""
     schema, cohort = light(loaded.schema), built.cohort
@@ -101,7 +107,7 @@ def check_leakage(
     overwritten = {f.name: overwrite_patients(loaded, built.table, f.test, schema.validation.seed) for f in folds}
     jobs: list[_Job] = []
     for name in schema.predictors:
-        for pipeline in ("study", *TWINS):
+        for pipeline in PIPELINES:
             jobs.append(_Job(schema, name, pipeline, cohort, folds, overwritten, None))
             chunk = max(1, permutations // 8)
             for start in range(0, permutations, chunk):
@@ -115,7 +121,7 @@ def check_leakage(
         results[outcome.index] = outcome.result
     checks = []
     for name in schema.predictors:
-        for pipeline in ("study", *TWINS):
+        for pipeline in PIPELINES:
             mine = [results[i] for i, job in enumerate(jobs) if (job.predictor, job.pipeline) == (name, pipeline)]
             reasons = [found.not_applicable for found in mine if found.not_applicable]
             values = [v for found in mine for v in found.areas]
@@ -186,7 +192,11 @@ def _fit(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fo
 def artefacts(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fold) -> dict[str, bytes]:
     """Every file that fitting this fold writes, by name; a fold that cannot be fitted has its error as artefact."""
     present = set(cohort.patient_ids)
-    known = replace(fold, train=tuple(p for p in fold.train if p in present), test=tuple(p for p in fold.test if p in present) or fold.test)
+    known = replace(
+        fold,
+        train=tuple(p for p in fold.train if p in present),
+        test=tuple(p for p in fold.test if p in present) or fold.test,
+    )
     with tempfile.TemporaryDirectory() as folder:
         try:
             _fit(schema, name, pipeline, cohort, known).save(Path(folder))

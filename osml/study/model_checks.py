@@ -23,7 +23,12 @@ ALPHA = 0.01
 
 def model_checks(schema: Schema, cohort: Cohort) -> list[Finding]:
     """All findings about the predictors of a schema on a cohort."""
-    return [*_missing_by_outcome(cohort), *_site(schema, cohort), *_sample_sizes(schema, cohort), *_separation(schema, cohort)]
+    return [
+        *_missing_by_outcome(cohort),
+        *_site(schema, cohort),
+        *_sample_sizes(schema, cohort),
+        *_separation(schema, cohort),
+    ]
 
 
 def sample_size(schema: Schema, cohort: Cohort, name: str) -> Adequacy:
@@ -52,7 +57,9 @@ def sample_size(schema: Schema, cohort: Cohort, name: str) -> Adequacy:
 def candidate_parameters(schema: Schema, name: str) -> int:
     """Coefficients a predictor chooses from, those of the predictors that feed it included."""
     own = recipe_of(schema, name).candidate_parameters
-    return own + sum(candidate_parameters(schema, item) for item in schema.predictors[name].inputs if item in schema.predictors)
+    return own + sum(
+        candidate_parameters(schema, item) for item in schema.predictors[name].inputs if item in schema.predictors
+    )
 
 
 def _missing_by_outcome(cohort: Cohort) -> Iterator[Finding]:
@@ -63,11 +70,17 @@ def _missing_by_outcome(cohort: Cohort) -> Iterator[Finding]:
         gone = np.isnan(x)
         if not gone.any() or gone.all():
             continue
-        table = np.array([[(gone & event).sum(), (gone & ~event).sum()], [(~gone & event).sum(), (~gone & ~event).sum()]])
+        table = np.array(
+            [[(gone & event).sum(), (gone & ~event).sum()], [(~gone & event).sum(), (~gone & ~event).sum()]]
+        )
         p = fisher_exact(table).p
         if p < ALPHA:
             share = [100 * gone[event].mean(), 100 * gone[~event].mean()]
-            yield Finding("OSML018", f"missing in {share[0]:.0f} % with and {share[1]:.0f} % without the event (Fisher p = {p:.2g})", name)
+            yield Finding(
+                "OSML018",
+                f"missing in {share[0]:.0f} % with and {share[1]:.0f} % without the event (Fisher p = {p:.2g})",
+                name,
+            )
 
 
 def _site(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
@@ -104,8 +117,9 @@ def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
         if judged.exploratory:
             yield Finding(
                 "OSML041",
-                f"{judged.n} patients and {events} events for {parameters} candidate parameters; Riley's criteria ask for "
-                f"{judged.required.n} patients ({judged.required.driving}); expected shrinkage {judged.expected_shrinkage:.2f}; "
+                f"{judged.n} patients and {events} events for {parameters} candidate parameters; Riley's criteria "
+                f"ask for {judged.required.n} patients ({judged.required.driving}); expected shrinkage "
+                f"{judged.expected_shrinkage:.2f}; "
                 f"{events / parameters:.1f} events and {smaller / parameters:.1f} of the smaller class per parameter",
                 name,
             )
@@ -147,4 +161,6 @@ def _one_sided(schema: Schema, recipe: GlmRecipe, cohort: Cohort) -> Iterator[Fi
             if n == 0:
                 yield Finding("OSML040", f"level {level!r} of {item.name!r} has no patient", recipe.name)
             elif events == 0 or (isinstance(outcome, BinaryOutcome) and events == n):
-                yield Finding("OSML040", f"level {level!r} of {item.name!r}: {events} of {n} patients with the event", recipe.name)
+                yield Finding(
+                    "OSML040", f"level {level!r} of {item.name!r}: {events} of {n} patients with the event", recipe.name
+                )

@@ -79,7 +79,18 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "accepted": metrics["accepted"],
         "checks": metrics["checks"],
         "predictors": {
-            name: {key: facts[key] for key in ("out_of_fold", "apparent", "optimism_corrected", "shrinkage", "candidate_parameters", "selected") if key in facts}
+            name: {
+                key: facts[key]
+                for key in (
+                    "out_of_fold",
+                    "apparent",
+                    "optimism_corrected",
+                    "shrinkage",
+                    "candidate_parameters",
+                    "selected",
+                )
+                if key in facts
+            }
             for name, facts in metrics["predictors"].items()
         },
     }
@@ -98,11 +109,15 @@ def golden(patient_column: str, chain: Chain, nomogram: Nomogram) -> dict[str, A
     """Twenty made-up patients from the printed axes, and what the model says of them."""
     cases = synthetic_cases(nomogram, CASES)
     prediction = chain.predict(made_up(chain, cases))
-    return {"patient": patient_column, "values": {name: x.tolist() for name, x in cases.items()}, "p": prediction.p.tolist()}
+    return {
+        "patient": patient_column,
+        "values": {name: x.tolist() for name, x in cases.items()},
+        "p": prediction.p.tolist(),
+    }
 
 
 def made_up(chain: Chain, cases: Mapping[str, Any]) -> Cohort:
-    """A cohort of made-up patients; labs that enter by their kit range get the range 0 to 1, which leaves them as given."""
+    """A cohort of made-up patients; labs that enter by their kit range get 0 to 1, which leaves them as given."""
     fitted = chain.fitted
     assert isinstance(fitted, FittedNomogram)
     n = len(next(iter(cases.values())))

@@ -23,7 +23,9 @@ def report_checks(path: Path, overrides: Sequence[str], say: Callable[[str], Non
     return len(stopped)
 
 
-def report_leakage(path: Path, overrides: Sequence[str], permutations: int, workers: int | None, say: Callable[[str], None]) -> int:
+def report_leakage(
+    path: Path, overrides: Sequence[str], permutations: int, workers: int | None, say: Callable[[str], None]
+) -> int:
     """Print the three parts of the leakage check; returns how many predictors did not pass."""
     loaded, built, findings = prepare(path, overrides)
     introduce(loaded, built, findings, say)
@@ -49,5 +51,11 @@ def _words(check: PipelineCheck) -> str:
     if canary is None:
         return f"{identity}; canary: no permutation could be judged"
     lost = f", {canary.failed} not estimable" if canary.failed else ""
-    caught = "; caught" if check.pipeline != "study" and check.caught else "; NOT caught" if check.pipeline != "study" else ""
+    caught = (
+        "; caught"
+        if check.pipeline != "study" and check.caught
+        else "; NOT caught"
+        if check.pipeline != "study"
+        else ""
+    )
     return f"{identity}; canary {canary.mean:.3f} (90 % CI {canary.low:.3f}–{canary.high:.3f}{lost}){caught}"

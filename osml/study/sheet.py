@@ -118,7 +118,12 @@ def _outcome(schema: Schema, fitted: FittedNomogram, cohort: Cohort) -> Logistic
 
 
 def _metadata(
-    schema: Schema, fitted: FittedNomogram, cohort: Cohort, facts: Mapping[str, Any], findings: Sequence[Finding], run_id: str
+    schema: Schema,
+    fitted: FittedNomogram,
+    cohort: Cohort,
+    facts: Mapping[str, Any],
+    findings: Sequence[Finding],
+    run_id: str,
 ) -> dict[str, Any]:
     study, accepted = schema.study, schema.checks.accept
     outcome = cohort.outcome
@@ -144,7 +149,12 @@ def _metadata(
         out["exploratory"] = shortfall[0]
     out |= {
         key: text
-        for key, text in (("title", study.title), ("population", study.population), ("centre", study.centre), ("period", study.period))
+        for key, text in (
+            ("title", study.title),
+            ("population", study.population),
+            ("centre", study.centre),
+            ("period", study.period),
+        )
         if text
     }
     if schema.validation.split.kind in ("holdout", "time"):
@@ -187,7 +197,11 @@ def _notes(schema: Schema, fitted: FittedNomogram) -> list[str]:
 def _performance(facts: Mapping[str, Any], binary: bool) -> list[dict[str, Any]]:
     """Rows of the sheet: apparent beside optimism-corrected, and out-of-fold with its interval."""
     rows = []
-    names = (("auc", "C (AUC)"), ("slope", "calibration slope"), ("brier", "Brier")) if binary else (("c", "Harrell C"), ("slope", "calibration slope"))
+    names = (
+        (("auc", "C (AUC)"), ("slope", "calibration slope"), ("brier", "Brier"))
+        if binary
+        else (("c", "Harrell C"), ("slope", "calibration slope"))
+    )
     for key, label in names:
         apparent = facts.get("apparent", {}).get(key, {})
         corrected = facts.get("optimism_corrected", {}).get(key)
@@ -199,5 +213,10 @@ def _performance(facts: Mapping[str, Any], binary: bool) -> list[dict[str, Any]]
 
 
 def _entry(measure: str, apparent: Mapping[str, Any], corrected: Mapping[str, Any]) -> dict[str, Any]:
-    keep = {"apparent": apparent.get("value"), "corrected": corrected.get("value"), "low": corrected.get("low"), "high": corrected.get("high")}
+    keep = {
+        "apparent": apparent.get("value"),
+        "corrected": corrected.get("value"),
+        "low": corrected.get("low"),
+        "high": corrected.get("high"),
+    }
     return {"measure": measure, **{key: value for key, value in keep.items() if value is not None}}

@@ -10,8 +10,8 @@ import pandas as pd
 
 from osml.cohort.cohort import BinaryOutcome, Cohort
 from osml.errors import InvalidInputError, NotEstimableError
-from osml.evaluation.tables import screened
 from osml.evaluation.table_one import Kind, table_one
+from osml.evaluation.tables import screened
 from osml.files import atomic_write, write_csv
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete, fit_recipe_imputer, make_terms
@@ -65,7 +65,9 @@ def write_regression(recipe: GlmRecipe, design: Design, folder: Path) -> str:
         return error.what
     gaps = sum(int(mask.sum()) for mask in imputed.values())
     note = f"{gaps} missing values were imputed once; standard errors do not show that. " if gaps else ""
-    write_frame(folder / f"univariable_{recipe.name}.csv", result.univariable.to_frame(), note + result.univariable.note)
+    write_frame(
+        folder / f"univariable_{recipe.name}.csv", result.univariable.to_frame(), note + result.univariable.note
+    )
     if result.multivariable is not None:
         write_frame(folder / f"screened_{recipe.name}.csv", result.multivariable.to_frame(), note + result.caution)
     if result.full is not None:

@@ -37,7 +37,9 @@ def run_fold(task: FoldTask) -> str:
     chain = adjusted(chain, task.schema)
     prediction = chain.predict(task.test)
     chain.save(task.folder)
-    write_predictions(task.folder / "predictions.parquet", prediction_rows(prediction, task.predictor, task.fold, task.schema))
+    write_predictions(
+        task.folder / "predictions.parquet", prediction_rows(prediction, task.predictor, task.fold, task.schema)
+    )
     write_json(task.folder / "status.json", {"state": "done", "train": len(task.train), "test": len(task.test)})
     return task.predictor
 
@@ -46,7 +48,9 @@ def withheld(schema: Schema) -> str:
     """Why probabilities are not shown; empty when they are."""
     study, target = schema.study, schema.target
     if isinstance(target, SurvivalTarget) and target.competing != "none":
-        return "absolute risk is withheld: with competing events one Cox model overstates it; see the cumulative incidence"
+        return (
+            "absolute risk is withheld: with competing events one Cox model overstates it; see the cumulative incidence"
+        )
     if study.sampling == "cohort" or study.prevalence is not None:
         return ""
     return f"probabilities are withheld: sampling is {study.sampling} and no `study.prevalence` is given"

@@ -17,13 +17,16 @@ def show(result: FitResult, say: Say) -> None:
     key, name = ("auc", "AUC") if binary else ("c", "Harrell C")
     width = max(12, *(len(p) for p in metrics["predictors"])) + 2
     say("")
-    say(f"{'':{width}}{name:>6}  {'interval':>13}  {'slope':>6}  {'Brier':>6}  {'apparent':>8}  {'corrected':>9}  folds")
+    say(
+        f"{'':{width}}{name:>6}  {'interval':>13}  {'slope':>6}  {'Brier':>6}  {'apparent':>8}  {'corrected':>9}  folds"
+    )
     for predictor, facts in metrics["predictors"].items():
         honest = facts.get("out_of_fold", {})
         area = honest.get(key, {})
         folds = f"{facts['folds']}/{facts['folds'] + facts['failed_folds']}"
         say(
-            f"{predictor:{width}}{_two(area.get('value')):>6}  {_interval(area):>13}  {_two(_value(honest, 'slope')):>6}  "
+            f"{predictor:{width}}{_two(area.get('value')):>6}  {_interval(area):>13}  "
+            f"{_two(_value(honest, 'slope')):>6}  "
             f"{_three(_value(honest, 'brier')):>6}  {_two(_value(facts.get('apparent', {}), key)):>8}  "
             f"{_two(_value(facts.get('optimism_corrected', {}), key)):>9}  {folds:>5}"
         )
@@ -33,7 +36,9 @@ def show(result: FitResult, say: Say) -> None:
             say(f"  pooled {name} {_two(area['pooled'])}: {area['note']}")
         if "failed" in facts.get("final", {}):
             say(f"  no final model: {facts['final']['failed']}")
-    kinds = {f["out_of_fold"].get(key, {}).get("interval") for f in metrics["predictors"].values() if "out_of_fold" in f}
+    kinds = {
+        f["out_of_fold"].get(key, {}).get("interval") for f in metrics["predictors"].values() if "out_of_fold" in f
+    }
     for kind in sorted(k for k in kinds if k):
         say(f"interval: {kind}")
     for entry in metrics.get("comparisons", ()):
@@ -60,7 +65,9 @@ def _comparison(entry: Mapping[str, Any], name: str) -> str:
     if "p" not in entry:
         return pair + str(entry["reason"])
     p = f"p = {entry['p_holm']:.2g} (Holm)"
-    return f"{pair}{name} {entry['difference']:+.3f} ({entry['low']:+.3f} to {entry['high']:+.3f}), {p}, {entry['test']}"
+    return (
+        f"{pair}{name} {entry['difference']:+.3f} ({entry['low']:+.3f} to {entry['high']:+.3f}), {p}, {entry['test']}"
+    )
 
 
 def _decision(predictor: str, decision: Mapping[str, Any]) -> str:

@@ -69,7 +69,9 @@ class LeakyChain:
         )
 
 
-def fit_twin(kind: Twin, schema: Schema, name: str, cohort: Cohort, train: Sequence[str], seed: tuple[int, int, int]) -> LeakyChain:
+def fit_twin(
+    kind: Twin, schema: Schema, name: str, cohort: Cohort, train: Sequence[str], seed: tuple[int, int, int]
+) -> LeakyChain:
     """Fit a twin: `cohort` holds all patients, which is the leak; only `train` should have been seen."""
     recipe = recipe_of(schema, name)
     everybody, _ = training_design(schema, name, cohort, seed)
@@ -86,7 +88,13 @@ def fit_twin(kind: Twin, schema: Schema, name: str, cohort: Cohort, train: Seque
         imputer = fit_recipe_imputer(recipe, recipe.values(everybody), np.ones(len(cohort)))
         learnt = _learn_filled(recipe, recipe.values(inside), outcome, ones, folds, imputer)
         return LeakyChain(recipe, learnt, {}, None, links)
-    score = learn(recipe, recipe.values(everybody), _outcome(everybody), np.ones(len(cohort)), fold_numbers(everybody, recipe.inner_folds, derive_seed(*seed, "twin")))
+    score = learn(
+        recipe,
+        recipe.values(everybody),
+        _outcome(everybody),
+        np.ones(len(cohort)),
+        fold_numbers(everybody, recipe.inner_folds, derive_seed(*seed, "twin")),
+    )
     scored = replace(recipe, inputs=(*recipe.inputs, InputRecipe("_score", "score", "score")))
     learnt = _fit_scored(scored, _with_score(recipe, inside, score), outcome, ones, folds)
     return LeakyChain(recipe, learnt, {}, score, links)
@@ -115,7 +123,12 @@ def _chosen(recipe: GlmRecipe, everybody: Design) -> tuple[set[str], list[float]
 
 
 def _learn_filled(
-    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, ones: Float, folds: NDArray[np.intp], imputer: Imputer | None
+    recipe: GlmRecipe,
+    values: Mapping[str, Float],
+    outcome: Outcome,
+    ones: Float,
+    folds: NDArray[np.intp],
+    imputer: Imputer | None,
 ) -> Learnt:
     filled, _ = complete(imputer, values)
     return replace(learn(replace(recipe, impute=False), filled, outcome, ones, folds), imputer=imputer)
@@ -128,7 +141,9 @@ def _with_score(recipe: GlmRecipe, design: Design, score: Learnt) -> dict[str, F
     return {**values, "_score": lp}
 
 
-def _fit_scored(recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, ones: Float, folds: NDArray[np.intp]) -> Learnt:
+def _fit_scored(
+    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, ones: Float, folds: NDArray[np.intp]
+) -> Learnt:
     """The score alone: beside the columns it was made of it would be collinear."""
     only = replace(recipe, inputs=recipe.inputs[-1:], select="none", impute=False)
     return learn(only, {"_score": values["_score"]}, outcome, ones, folds)

@@ -1,1 +1,1 @@
-"""Synthetic cohorts with planted effects, for examples, tests and `osml synth`. Every file says that it is synthetic."""
+"""Synthetic cohorts with planted effects, for examples, tests and `osml synth`. Every output says so."""

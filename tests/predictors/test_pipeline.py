@@ -96,11 +96,11 @@ INTERVALS = [
     ({}, False, "confidence interval (Wald)"),
     ({"shrink": "uniform"}, True, "model instability interval (60 bootstrap refits, shrinkage factor held fixed)"),
     ({"shrink": "uniform"}, False, NO_INTERVAL),
-    ({"shrink": "ridge"}, True, NO_INTERVAL),
-    ({"estimator": "firth"}, True, NO_INTERVAL),
-    ({"select": "univariable"}, True, NO_INTERVAL),
-    ({"select": "backward"}, True, NO_INTERVAL),
-    ({"select": "lasso"}, True, NO_INTERVAL),
+    ({"shrink": "ridge", "bootstraps": 4}, True, NO_INTERVAL),
+    ({"estimator": "firth", "bootstraps": 4}, True, NO_INTERVAL),
+    ({"select": "univariable", "bootstraps": 4}, True, NO_INTERVAL),
+    ({"select": "backward", "bootstraps": 4}, True, NO_INTERVAL),
+    ({"select": "lasso", "bootstraps": 4}, True, NO_INTERVAL),
 ]
 
 
@@ -124,21 +124,17 @@ def test_which_interval_a_pipeline_may_have(changes: dict[str, Any], final: bool
 
 def test_wald_interval_against_the_covariance() -> None:
     design = simulate()
-    prediction = (fitted := fit_nomogram(recipe(), design, seed())).predict(rows(design, [0, 1, 2]))
-    A = np.column_stack([np.ones(150), design_matrix(TERMS, design.cohort.values)])[:3]
-    p = fit_logistic(A_of(design), outcome(design).y).probability
-    information = np.column_stack([np.ones(150), A_of(design)])
-    V = np.linalg.inv(information.T @ (information * (p * (1 - p))[:, None]))
+    fitted = fit_nomogram(recipe(), design, seed())
+    prediction = fitted.predict(rows(design, range(150)))
+    A = np.column_stack([np.ones(150), design_matrix(TERMS, design.cohort.values)])
+    p = prediction.p[:, 0]
+    V = np.linalg.inv(A.T @ (A * (p * (1 - p))[:, None]))
     half = 1.959963984540054 * np.sqrt(np.einsum("ij,jk,ik->i", A, V, A))
-    lp = fitted.model.lp({k: v[:3] for k, v in design.cohort.values.items()})
+    lp = np.log(p / (1 - p))
     assert prediction.low is not None
     assert prediction.high is not None
     assert prediction.low[:, 0] == pytest.approx(1 / (1 + np.exp(-(lp - half))), rel=1e-7)
     assert prediction.high[:, 0] == pytest.approx(1 / (1 + np.exp(-(lp + half))), rel=1e-7)
-
-
-def A_of(design: Design) -> np.ndarray[Any, np.dtype[np.float64]]:  # noqa: N802
-    return design_matrix(TERMS, design.cohort.values)
 
 
 def test_imputing_costs_the_wald_interval() -> None:
@@ -318,11 +314,26 @@ def test_nothing_selected_predicts_the_event_share() -> None:
     assert prediction.interval == NO_INTERVAL
 
 
-def test_slope_is_zero_when_bootstraps_find_nothing() -> None:
+def test_noise_is_shrunken_hard() -> None:
     rng = np.random.default_rng(5)
-    design = design_of({"age": rng.normal(size=60)}, BinaryOutcome(rng.permutation(np.repeat([0.0, 1.0], 30)), "bad", "good"))
-    fitted = fit_nomogram(recipe(AGE, shrink="uniform"), design, seed())
-    assert 0.0 <= fitted.slope.value < 0.6
+    inputs = tuple(replace(AGE, name=f"z{k}") for k in range(8))
+    values = {item.name: rng.normal(size=100) for item in inputs}
+    design = design_of(values, BinaryOutcome(rng.permutation(np.repeat([0.0, 1.0], 50)), "bad", "good"))
+    fitted = fit_nomogram(recipe(*inputs, shrink="uniform"), design, seed())
+    assert 0.0 <= fitted.slope.value < 0.7
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.01, 500.0), (1000.0, -1e6)])
+def test_the_unit_of_an_input_does_not_change_a_risk(scale: float, shift: float) -> None:
+    design = simulate(80, seed=3)
+    values = {**design.cohort.values, "age": design.cohort.values["age"] * scale + shift}
+    moved = Design(replace(design.cohort, values=values))
+    inputs = (AGE, SEX)
+    a = fit_nomogram(recipe(*inputs, shrink="uniform"), design, seed(), final=True).predict(rows(design, range(80)))
+    b = fit_nomogram(recipe(*inputs, shrink="uniform"), moved, seed(), final=True).predict(rows(moved, range(80)))
+    assert b.p == pytest.approx(a.p, rel=1e-6)
+    assert a.low is not None
+    assert b.low == pytest.approx(a.low, rel=1e-6)
 
 
 def test_prevalence_moves_the_intercept_by_king_and_zeng() -> None:

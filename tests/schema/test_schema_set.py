@@ -49,7 +49,9 @@ def test_keys_with_defaults_need_not_be_written(tmp_path: Path, override: str, v
 
 
 def test_blocks_that_the_schema_knows_are_begun(tmp_path: Path) -> None:
-    loaded = _load(tmp_path, "study.sampling=case_control", "study.prevalence.value=0.1", "study.prevalence.source=registry")
+    loaded = _load(
+        tmp_path, "study.sampling=case_control", "study.prevalence.value=0.1", "study.prevalence.source=registry"
+    )
     prevalence = loaded.schema.study.prevalence
     assert prevalence is not None
     assert (prevalence.value, prevalence.source) == (0.1, "registry")
@@ -86,8 +88,14 @@ def test_overrides_that_lead_nowhere(tmp_path: Path, override: str, said: str) -
         ("validation.sed=1", "--set validation.sed: validation.sed: unknown key 'sed'"),
         ("study.sampling=cohrt", "--set study.sampling: study.sampling: 'cohrt' is not allowed here"),
         ("study={sampling: cohrt}", "--set study: study.sampling: 'cohrt' is not allowed here"),
-        ("predictors.clinical.inputs=[aeg]", "--set predictors.clinical.inputs: predictors.clinical.inputs.0: there is no"),
-        ("validation.split={kind: kfold, kind: time}", "--set validation.split: validation.split.kind: key 'kind' is written"),
+        (
+            "predictors.clinical.inputs=[aeg]",
+            "--set predictors.clinical.inputs: predictors.clinical.inputs.0: there is no",
+        ),
+        (
+            "validation.split={kind: kfold, kind: time}",
+            "--set validation.split: validation.split.kind: key 'kind' is written",
+        ),
         ("study.title=!custom x", "--set study.title: study.title: tag !custom is not allowed"),
         ("validation=", "--set validation: validation: must be a block"),
     ],

@@ -18,7 +18,9 @@ KEYS = written_keys()
 
 
 def _line_of(path: Path, text: str) -> int:
-    hits = [i for i, line in enumerate(path.read_text().splitlines(), start=1) if re.search(rf"\b{re.escape(text)}\b", line)]
+    hits = [
+        i for i, line in enumerate(path.read_text().splitlines(), start=1) if re.search(rf"\b{re.escape(text)}\b", line)
+    ]
     assert len(hits) == 1, f"{text!r} must stand on one line, found {hits}"
     return hits[0]
 
@@ -101,7 +103,9 @@ def test_kinds_are_found_whatever_their_case_and_hyphens(tmp_path: Path, wrong: 
     message = _error(write_schema(tmp_path, data))
     meant = {"KFOLD": "kfold", "leave-one-patient-out": "leave_one_patient_out", "Time": "time"}[wrong]
     assert f"unknown kind {wrong!r}" in message
-    assert f"Did you mean {meant!r}? Allowed: kfold, leave_one_patient_out, leave_one_group_out, time, holdout." in message
+    assert (
+        f"Did you mean {meant!r}? Allowed: kfold, leave_one_patient_out, leave_one_group_out, time, holdout." in message
+    )
 
 
 def test_all_problems_are_reported_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -128,7 +132,9 @@ def test_a_missing_key_says_what_it_is_for(tmp_path: Path) -> None:
     message = _error(write_schema(tmp_path, data))
     assert "study: key 'sampling' is missing" in message
     assert "case_control or enriched: probabilities are withheld until `prevalence` is given" in message
-    assert "inputs.age: key 'available' is missing\n      available: one of `times`: when the value is known." in message
+    assert (
+        "inputs.age: key 'available' is missing\n      available: one of `times`: when the value is known." in message
+    )
     assert "target: key 'horizons' is missing\n      horizons: times at which risk is predicted." in message
     assert "validation: key 'seed' is missing\n      seed: every random draw follows from it." in message
 
