@@ -141,6 +141,24 @@ def predict(
         raise typer.Exit(EXIT_CHECK)
 
 
+@app.command()
+def nomogram(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run, study folder (its latest run) or bundle")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help=".pdf, .svg, .png, .html (calculator), .csv or .json")
+    ] = Path("nomogram.pdf"),
+    page: Annotated[str, typer.Option(help="a4 | letter | column")] = "a4",
+    theme: Annotated[str, typer.Option(help="print | screen")] = "print",
+    patient: Annotated[Path | None, typer.Option(help="table with one row: that patient's lines are drawn")] = None,
+    predictor: Annotated[str | None, typer.Option(help="default: the first of the schema")] = None,
+    font: Annotated[list[Path] | None, typer.Option(help="font file for other scripts; repeatable")] = None,
+) -> None:
+    """Draw or export a fitted nomogram."""
+    from osml.study.nomogram_file import write_nomogram
+
+    typer.echo(f"wrote {write_nomogram(run, out, page, theme, patient, predictor, font or ())}")
+
+
 @synth.command("nac")
 def synth_nac(
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")] = Path("examples/nac"),

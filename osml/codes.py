@@ -93,9 +93,9 @@ CODES: tuple[Code, ...] = (
         "Merge the level, drop the input, or use a Firth model and accept the code.",
     ),
     Code(
-        "OSML041", "refuse", "the sample is too small for the candidate parameters",
+        "OSML041", "warn", "the sample is too small for the candidate parameters",
         "Below Riley's criteria a model is expected to overfit; its predictions for new patients are too extreme.",
-        "Use fewer candidate parameters, or accept the code: every output then says 'exploratory'.",
+        "Use fewer candidate parameters. Every output says 'exploratory', with the reason given in `checks.accept`.",
     ),
     Code(
         "OSML042", "refuse", "at least as many candidate parameters as events",
@@ -116,6 +116,26 @@ CODES: tuple[Code, ...] = (
         "OSML045", "warn", "the optimism-corrected calibration slope is below 0.8",
         "Unshrunken predictions are too extreme by a fifth or more.",
         "Deploy the shrunken model (the default), or reduce the candidate parameters.",
+    ),
+    Code(
+        "OSML046", "refuse", "a standard error is not finite",
+        "The data do not determine the coefficient; its axis would be arbitrary.",
+        "Merge levels or drop the input.",
+    ),
+    Code(
+        "OSML047", "warn", "an outcome axis is squeezed into less than a quarter of the total points",
+        "Most totals then read as nearly the same risk: the inputs hardly tell patients apart.",
+        "Report the overall risk beside it.",
+    ),
+    Code(
+        "OSML048", "refuse", "a score was computed on its own training rows",
+        "Its axis is too long: the score looks better in training than in any new patient.",
+        "Use out-of-fold scores, as `fit` does.",
+    ),
+    Code(
+        "OSML049", "warn", "a horizon has fewer than 10 patients at risk",
+        "Risks there rest on a handful of patients; the axis is left out.",
+        "Choose an earlier horizon.",
     ),
 )  # fmt: skip
 

@@ -51,8 +51,12 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Atomic CSV; floats at full precision, None as an empty cell, formula cells neutralised for spreadsheets."""
-    lines = [_csv_line(header), *(_csv_line([spreadsheet_safe(cell) for cell in row]) for row in rows)]
-    atomic_write(path, "".join(lines))
+    atomic_write(path, csv_text(header, rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The text that `write_csv` writes."""
+    return "".join([_csv_line(header), *(_csv_line([spreadsheet_safe(cell) for cell in row]) for row in rows)])
 
 
 def _csv_line(cells: Sequence[Any]) -> str:

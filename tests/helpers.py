@@ -102,7 +102,8 @@ def full_schema() -> dict[str, Any]:
     data["predictors"] = {
         "clinical": {
             "kind": "nomogram", "inputs": ["age", "sex", "site", "alp", "ldh"],
-            "terms": {"age": {"rcs": 4}, "alp": "log"}, "encode": {"ldh": "uln"}, "select": "none", "shrink": "uniform", "estimator": "ml",
+            "terms": {"age": {"rcs": 4}, "alp": "log"}, "encode": {"ldh": "uln"},
+            "select": "none", "shrink": "uniform", "estimator": "ml",
         },
         "second": {"kind": "nomogram", "inputs": ["clinical", "age"]},
     }  # fmt: skip

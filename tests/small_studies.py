@@ -70,9 +70,7 @@ SURVIVAL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def schema_data(
-    predictors: Mapping[str, Any] | None = None, *, bootstraps: int = 20, **changes: Any
-) -> dict[str, Any]:
+def schema_data(predictors: Mapping[str, Any] | None = None, *, bootstraps: int = 20, **changes: Any) -> dict[str, Any]:
     """The schema of a small study; `changes` replace whole top-level blocks."""
     data: dict[str, Any] = {
         "version": 1,
@@ -118,4 +116,6 @@ def small_study(tmp_path: Path) -> Callable[..., SmallStudy]:
 @pytest.fixture
 def no_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips the drawing of nomograms where a test is not about them: it is most of a small study's time."""
-    monkeypatch.setattr("osml.study.final.draw_sheet", lambda *a, **k: {"drawn": False, "reason": "left out in this test"})
+    monkeypatch.setattr(
+        "osml.study.final.draw_sheet", lambda *a, **k: {"drawn": False, "reason": "left out in this test"}
+    )

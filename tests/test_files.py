@@ -24,7 +24,9 @@ def test_a_write_creates_folders_and_leaves_nothing_beside_it(tmp_path: Path) ->
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 
-def test_a_failed_write_keeps_the_old_file_and_removes_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_old_file_and_removes_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "model.json"
     atomic_write(file, "old")
 

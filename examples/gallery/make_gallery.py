@@ -221,7 +221,7 @@ def survival(show: str = "risk") -> nm.Nomogram:
         interval=nm.Interval("wald"),
         training={"age": age, "ldh": ldh, "mets": mets, "margin": margin},
         metadata=about(
-            "cox", validation="external validation in 203 patients of a second centre, C 0.74 (0.69 to 0.79)"
+            "cox", validation="externally validated in 203 patients of a second centre, C 0.74 (0.69 to 0.79)"
         ),
     )
 
@@ -274,8 +274,8 @@ def long_labels() -> nm.Nomogram:
         nm.LogisticOutcome("local recurrence or distant metastasis or death of any cause", "within 5 years of surgery"),
         metadata=about(
             "long",
-            warnings=["The corrected calibration slope is 0.74 (OSML065)."],
-            accepted={"OSML064": "single-centre rare disease; the protocol fixed the candidates in advance"},
+            warnings=["The corrected calibration slope is 0.74 (OSML045)."],
+            accepted={"OSML041": "single-centre rare disease; the protocol fixed the candidates in advance"},
         ),
     )
 

@@ -32,9 +32,13 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class BuiltCohort:
-    """A cohort and what reading it showed."""
+    """A cohort and what reading it showed.
+
+    `eligible` still holds the patients whom `complete_case` excludes: missingness is judged on it.
+    """
 
     cohort: Cohort
+    eligible: Cohort
     table: Table
     altered: dict[str, dict[str, int]]
     rows: int
@@ -104,6 +108,7 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
         per_row=block.row is not None,
     )
     cohort = _exclude(cohort, no_outcome[index], "no outcome", [table.where(int(i)) for i in index])
+    eligible = cohort
     if schema.missing == "complete_case":
         used = {name for p in schema.predictors.values() for name in p.inputs if name in schema.inputs}
         for name in (n for n in schema.inputs if n in used):
@@ -111,7 +116,7 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
             gone = np.isnan(cohort.values[name])
             cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
     _require_outcomes(cohort, schema, table)
-    return BuiltCohort(cohort, table, parsed.altered, len(table.rows))
+    return BuiltCohort(cohort, eligible, table, parsed.altered, len(table.rows))
 
 
 def table_problems(problems: Iterable[CellProblem], table: Table, patients: list[str]) -> TableError:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from osml.cohort.evidence import MISSING_TOKENS, Seen, look
+from osml.cohort.columns import Seen, look
 from osml.cohort.table import FORMATS, Table, read_table
 from osml.errors import TableError
 from osml.schema.suggest import hint
@@ -20,6 +19,10 @@ from osml.schema.suggest import hint
 ASK = '"?"'
 _PATIENT_WORDS = frozenset({"patient", "subject", "participant", "mrn", "pid", "case", "person"})
 _EVENTS = {"0": "1", "no": "yes", "false": "true", "negative": "positive", "absent": "present", "alive": "dead"}
+_OUTCOME_WORDS = frozenset({
+    "outcome", "status", "died", "dead", "death", "followup", "follow", "survival", "relapse", "recurrence",
+    "progression", "response", "event", "os", "pfs", "dfs",
+})  # fmt: skip
 _RESERVED = frozenset({"true", "false", "null", "yes", "no", "on", "off", "none", "nan", "inf", "y", "n"})
 
 
@@ -49,10 +52,11 @@ def draft_schema(table: Path, out: Path, *, patient: str | None = None, target: 
     seen = {column: look(column, read.column(column)) for column in read.columns}
     patient_lines, patient = _patient(read, seen, patient)
     target_lines = _target(seen[target]) if target else _ask_target(seen, patient)
-    inputs, names = _inputs([s for s in seen.values() if s.column not in (patient, target)])
+    candidates = [s for s in seen.values() if s.column not in (patient, target)]
+    inputs, names = _inputs(candidates)
     if not names:
         raise TableError(f"no column of {read.name} can be an input", do="Reasons:\n  " + "\n  ".join(inputs))
-    complete = _complete(read, names, seen)
+    complete = _complete(read, [s for s in candidates if not s.unusable])
     lines = [
         f"# Draft from {_plain(read.name)}: {len(read.rows)} rows, {len(read.columns)} columns.",
         f"# Every {ASK} is yours to answer: only somebody who knows the study can. Then: osml check {_plain(out.name)}",
@@ -70,7 +74,7 @@ def draft_schema(table: Path, out: Path, *, patient: str | None = None, target: 
         f"times: [{ASK}]  # moments in order, e.g. [diagnosis, before_treatment, after_surgery]",
         *target_lines,
         "# decision: {action: …, act_on: …, thresholds: [0.1, 0.4], why: …}  # needed for decision curves",
-        "# `available`: one of `times`, when the value is known. Also: unit, label, limits: [low, high] of what is possible.",
+        "# `available`: when the value is known, one of `times`. Further keys: unit, label, limits: [low, high].",
         "inputs:",
         *inputs,
         "predictors:",
@@ -93,6 +97,8 @@ def scalar(text: str) -> str:
     """
     if re.fullmatch(r"[^\W\d][\w./-]*", text) and text.lower() not in _RESERVED and text.isprintable():
         return text
+    if text == "?":
+        return "'?'"  # a cell; the questions of a draft are written "?"
     return '"' + "".join(_escaped(ch) for ch in text) + '"'
 
 
@@ -166,9 +172,15 @@ def _missing(seen: dict[str, Seen]) -> list[str]:
     order = sorted(counts, key=lambda token: (token != "", token))
     if not order:
         return ['  missing: [""]  # no cell is empty or reads like "NA"']
-    found = "; ".join(f'"{_plain(t)}": {sum(counts[t])} cells in {len(counts[t])} columns' for t in order)
+    found = "; ".join(
+        f"{scalar(t)}: {_many(sum(counts[t]), 'cell')} in {_many(len(counts[t]), 'column')}" for t in order
+    )
     tokens = order if "" in order else ["", *order]
     return [f"  missing: [{', '.join(map(scalar, tokens))}]  # {found}"]
+
+
+def _many(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def _target(s: Seen) -> list[str]:
@@ -188,7 +200,7 @@ def _target(s: Seen) -> list[str]:
     if s.numeric and s.low > 0:
         return [
             "target:",
-            f"  kind: survival  # {_plain(s.column)} holds {len(s.levels)} different numbers above 0: taken as follow-up",
+            f"  kind: survival  # {_plain(s.column)}: {len(s.levels)} numbers above 0, taken as follow-up",
             f"  time: {scalar(s.column)}  # {s.low:g} to {s.high:g}",
             f"  event: {ASK}  # column that says whether the event happened; then remove it from the inputs",
             f"  positive: {ASK}  # its value for the event",
@@ -208,7 +220,7 @@ def _ask_target(seen: dict[str, Seen], patient: str | None) -> list[str]:
     shown = f"; with two values: {', '.join(pairs[:12])}" if pairs else ""
     return [
         "target:",
-        "  kind: binary  # or survival: {kind: survival, time: …, event: …, unit: month, horizons: [12], competing: none}",
+        "  kind: binary  # or {kind: survival, time: …, event: …, unit: month, horizons: [12], competing: none}",
         f"  column: {ASK}  # which column is the outcome? Remove it from the inputs below{shown}",
         f"  positive: {ASK}  # which of its values is the event?",
     ]
@@ -223,39 +235,37 @@ def _inputs(columns: Sequence[Seen]) -> tuple[list[str], list[str]]:
         if reason:
             lines.append(f"  # left out: {_plain(s.column)}: {reason}")
             continue
-        name = _unused(re.sub(r"\W+", "_", s.column).strip("_") or "input", names)
-        name = f"input_{name}" if name[0].isdigit() else name
+        name = re.sub(r"\W+", "_", s.column).strip("_")
+        name = _unused(name if re.match(r"[^\W\d]", name) else f"input_{name}".rstrip("_"), names)
         names.append(name)
         lines.append(f"  {_key(name)}:")
         if name != s.column:
             lines += [f"    column: {scalar(s.column)}", f"    label: {scalar(s.column)}"]
         lines += _kind(s)
-        lines.append(f"    available: {ASK}")
+        suspect = _OUTCOME_WORDS & set(re.split(r"[^a-z]+", s.column.lower()))
+        after = f"  # {', '.join(sorted(suspect))}: is it known before the prediction is made?" if suspect else ""
+        lines.append(f"    available: {ASK}{after}")
     return lines, names
 
 
 def _kind(s: Seen) -> list[str]:
-    gaps = f"; {s.blank} cells missing" if s.blank else ""
+    gaps = f"; {_many(s.blank, 'cell')} missing" if s.blank else ""
     if s.is_number:
         lines = [f"    kind: number  # {s.low:g} to {s.high:g}, {len(s.levels)} distinct values{gaps}"]
-        if s.numeric == "whole" and len(s.levels) <= 5:
+        if s.numeric == "whole" and len(s.levels) <= 5 and not (s.below or s.above):
             codes = ", ".join(scalar(level) for level in s.levels)
             lines.append(f"    # {_counts(s)}; if these are codes: {{kind: category, levels: [{codes}]}}")
-        for side, cells in (("below", s.below), ("above", s.above)):
-            if cells:
-                rule = "half | limit" if side == "below" else "limit"
-                question = f"    censored: {{{side}: {ASK}}}  # {len(cells)} cells like '{_plain(cells[0])}': {rule}"
-                both = f"    censored: {{below: {ASK}, above: {ASK}}}  # below: half | limit, above: limit; "
-                both += (
-                    f"{len(s.below)} cells like '{_plain(s.below[0] if s.below else '')}', {len(s.above)} cells like "
-                )
-                both += f"'{_plain(s.above[0] if s.above else '')}'"
-                lines.append(both if s.below and s.above else question)
-                break
+        rules = {"below": (s.below, "half | limit"), "above": (s.above, "limit")}
+        asked = {side: (cells, rule) for side, (cells, rule) in rules.items() if cells}
+        if asked:
+            questions = ", ".join(f"{side}: {ASK}" for side in asked)
+            lines.append(f"    censored: {{{questions}}}")
+            for side, (cells, rule) in asked.items():
+                lines.append(f"    # {side}: {rule}; {_many(len(cells), 'cell')} like '{_plain(cells[0])}'")
         return lines
     kind = "binary" if len(s.levels) == 2 else "category"
     levels = ", ".join(map(scalar, s.levels))
-    lines = [f"    kind: {kind}", f"    levels: [{levels}]  # the first is the reference; {_counts(s)}{gaps}"]
+    lines = [f"    kind: {kind}", f"    levels: [{levels}]  # the first is the reference", f"    # {_counts(s)}{gaps}"]
     if s.padded:
         lines.append(f"    # {s.padded} cells have blanks around them: written as they stand in the table")
     return lines
@@ -266,8 +276,7 @@ def _counts(s: Seen) -> str:
     return shown + (f", … {len(s.levels)} in all" if len(s.levels) > 8 else "")
 
 
-def _complete(table: Table, names: Sequence[str], seen: dict[str, Seen]) -> int:
-    used = [s for s in seen.values() if not s.unusable]
+def _complete(table: Table, used: Sequence[Seen]) -> int:
     columns = [(table.column(s.column), set(s.missing)) for s in used]
     return sum(all(cells[i] not in gone for cells, gone in columns) for i in range(len(table.rows)))
 
@@ -277,6 +286,3 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     while out in taken:
         out, number = f"{name}_{number}", number + 1
     return out
-
-
-__all__ = ["MISSING_TOKENS", "draft_schema", "replace", "scalar"]

@@ -192,7 +192,9 @@ def _read_xlsx(raw: bytes, name: str, sheet: str | None) -> tuple[list[str], lis
         ) from None
     sheets = [page.title for page in book.worksheets]
     if sheet is None and len(sheets) > 1:
-        raise TableError(f"{name} has several sheets: {', '.join(sheets)}", do="Name one in `cohort.sheet`.")
+        raise TableError(
+            f"{name} has several sheets: {', '.join(sheets)}", do="Name one in `cohort.sheet`, or keep one only."
+        )
     if sheet is not None and sheet not in sheets:
         raise TableError(f"{name} has no sheet {sheet!r}", do=hint(sheet, sheets))
     page = book[sheet] if sheet is not None else book.worksheets[0]

@@ -72,3 +72,14 @@ def conversion_factor(source: str, target: str, where: str) -> float:
             do="Convert the column yourself and state the unit it is then in.",
         )
     return _KINDS[kinds[a]][a] / _KINDS[kinds[b]][b]
+
+
+def units_like(unit: str) -> tuple[str, ...]:
+    """The unit itself, then all units that convert to it.
+
+    >>> units_like("cm")
+    ('cm', 'mm', 'm', 'µm', 'inch')
+    """
+    own = _canonical(unit)
+    kind = next((units for units in _KINDS.values() if own in units), {})
+    return (unit, *(other for other in kind if other != own))

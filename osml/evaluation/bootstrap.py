@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -176,7 +176,13 @@ def location_shifted_interval(
 
 
 def corrected_auc_interval(
-    apparent: float, corrected: float, events: int, non_events: int, level: float = 0.95
+    apparent: float,
+    corrected: float,
+    events: int,
+    non_events: int,
+    level: float = 0.95,
+    *,
+    parameters: int | None = None,
 ) -> Interval:
     """Interval of the AUC of a model in new patients, from its optimism-corrected AUC; clipped to [0, 1].
 
@@ -190,6 +196,9 @@ def corrected_auc_interval(
         AUC of the model on the patients it was fitted to, and less its optimism.
     events, non_events : int
         Patients.
+    parameters : int, optional
+        Coefficients estimated besides the intercept. With fewer than 3 events (or non-events) for each, the interval
+        is labelled too narrow: at 1.4 it covered in 86 % of samples.
 
     >>> found = corrected_auc_interval(0.80, 0.76, 40, 60)
     >>> round(found.low, 3), round(found.high, 3)
@@ -197,7 +206,11 @@ def corrected_auc_interval(
     """
     floor = min(max(corrected, 0.0), 1.0)
     variance = hanley_mcneil(floor, events, non_events) + (apparent - corrected) ** 2 / 4
-    return _wald(corrected, float(np.sqrt(variance)), level, (0.0, 1.0))
+    found = _wald(corrected, float(np.sqrt(variance)), level, (0.0, 1.0))
+    if parameters is not None and min(events, non_events) < 3 * parameters:
+        found = replace(found, kind=f"{CORRECTED}; too narrow with {min(events, non_events) / parameters:.1f} events "
+                        "per parameter")  # fmt: skip
+    return found
 
 
 def corrected_slope_interval(

@@ -221,7 +221,7 @@ def optimism_logistic(
         curve = _curve(labels, expit(own[0]), expit(lp), weight[good], vector(curve_at, "curve_at"), len(weight))
     summary = _combine(apparent, train, test, MEASURES)
     events = int(labels.sum())
-    area = corrected_auc_interval(*summary.of("auc"), events, n - events, level)
+    area = corrected_auc_interval(*summary.of("auc"), events, n - events, level, parameters=design.shape[1])
     slope = corrected_slope_interval(own[0], summary.of("intercept")[1], summary.of("slope")[1], level)
     return LogisticOptimism(summary, train, test, coefs, area, slope, curve)
 

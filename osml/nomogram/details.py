@@ -41,27 +41,40 @@ def make_details(
     pieces = _sections(nomogram, style, fonts, width, with_steps, notes)
     head, top = header_marks(nomogram, style, fonts, banners=False)
     bottom = style.height - style.margin - foot_height(nomogram, style, fonts)
-    columns: list[list[tuple[float, Piece]]] = [[]]
-    y = top
-    for i, piece in enumerate(pieces):
-        needed = piece.height + (pieces[i + 1].height if piece.keep and i + 1 < len(pieces) else 0.0)
-        if y + needed > bottom and columns[-1]:
-            columns.append([])
-            y = top
-        if not columns[-1] and not piece.texts and not piece.ruled:
-            continue
-        columns[-1].append((y, piece))
-        y += piece.height
+    columns = _columns(pieces, bottom - top)
     out = []
     for first in range(0, len(columns), 2):
         marks: list[Mark] = [*head]
         for k, column in enumerate(columns[first : first + 2]):
             left = style.margin + k * (width + GUTTER)
-            for at, piece in column:
-                marks += _piece_marks(piece, left, at, width, style)
+            y = top
+            for piece in column:
+                marks += _piece_marks(piece, left, y, width, style)
+                y += piece.height
         marks += footer_marks(nomogram, style, fonts)
         out.append(Page(style.width, style.height, tuple(marks), words.title(nomogram), words.description(nomogram)))
     return out
+
+
+def _columns(pieces: Sequence[Piece], room: float) -> list[list[Piece]]:
+    """Columns no taller than `room`; two of equal height, cut between sections, when that is enough."""
+    heads = [i for i, piece in enumerate(pieces) if piece.ruled]
+    cuts = [(max(_tall(pieces[:i]), _tall(pieces[i:])), i) for i in heads[1:]]
+    if cuts and min(cuts)[0] <= room:
+        cut = min(cuts)[1]
+        return [list(pieces[:cut]), list(pieces[cut:])]
+    columns: list[list[Piece]] = [[]]
+    for i, piece in enumerate(pieces):
+        needed = piece.height + sum(p.height for p in pieces[i + 1 : i + 3] if piece.keep)
+        if _tall(columns[-1]) + needed > room and columns[-1]:
+            columns.append([])
+        if columns[-1] or piece.texts:
+            columns[-1].append(piece)
+    return columns
+
+
+def _tall(pieces: Sequence[Piece]) -> float:
+    return sum(piece.height for piece in pieces)
 
 
 def _piece_marks(piece: Piece, left: float, y: float, width: float, style: PageStyle) -> list[Mark]:
@@ -218,7 +231,7 @@ def _development(nomogram: Nomogram) -> list[str]:
 
 def _validation(nomogram: Nomogram) -> str:
     given = nomogram.metadata.get("validation")
-    return f"External validation: {given}." if given else "No external validation."
+    return f"{given[0].upper()}{given[1:]}." if given else "No external validation."
 
 
 def _performance(rows: Sequence[dict[str, Any]], style: PageStyle, fonts: FontSet, width: float) -> list[Piece]:

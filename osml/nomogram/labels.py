@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Side = Literal["below", "above"]
+Spot = tuple[float, Side, int]
 GAP = 1.3
-LEADER_GAP = 0.7
+LEADER_GAP = 0.5
+CLEAR = 0.3
 BEAM = 60
 
 
@@ -39,18 +41,12 @@ def place_all(
     A label in a higher tier is joined to its tick by a vertical leader, which crosses no label of a lower tier.
     """
     order = sorted(range(len(labels)), key=lambda i: labels[i].x)
-    tiers = 1 if len(labels) == 1 else min(6, (len(labels) + 1) // 2 + 1)
-    beam: list[tuple[float, tuple[tuple[float, Side, int], ...]]] = [(0.0, ())]
-    for rank, i in enumerate(order):
-        grown = []
-        for cost, chosen in beam:
-            for extra, candidate in _candidates(labels[i], rank, tiers, low, high, sides):
-                if all(_apart(labels[i], candidate, labels[j], c) for j, c in zip(order, chosen, strict=False)):
-                    grown.append((cost + extra, (*chosen, candidate)))
-        beam = sorted(grown, key=lambda state: state[0])[:BEAM]
-        if not beam:
-            return None
-    best = beam[0][1]
+    few = 1 if len(labels) == 1 else min(6, (len(labels) + 1) // 2 + 1)
+    best = _search(labels, order, few, BEAM, low, high, sides) or _search(
+        labels, order, len(labels), 40 * BEAM, low, high, sides
+    )
+    if best is None:
+        return None
     where = dict(zip(order, best, strict=True))
     depth: dict[tuple[Side, int], float] = {}
     for i, (_, side, tier) in where.items():
@@ -61,9 +57,29 @@ def place_all(
     ]
 
 
+def _search(
+    labels: Sequence[Wanted],
+    order: Sequence[int],
+    tiers: int,
+    width: int,
+    low: float,
+    high: float,
+    sides: Sequence[Side],
+) -> tuple[Spot, ...] | None:
+    beam: list[tuple[float, tuple[Spot, ...]]] = [(0.0, ())]
+    for rank, i in enumerate(order):
+        grown = []
+        for cost, chosen in beam:
+            for extra, candidate in _candidates(labels[i], rank, tiers, low, high, sides):
+                if all(_apart(labels[i], candidate, labels[j], c) for j, c in zip(order, chosen, strict=False)):
+                    grown.append((cost + extra, (*chosen, candidate)))
+        beam = sorted(grown, key=lambda state: state[0])[:width]
+    return beam[0][1] if beam else None
+
+
 def _candidates(
     label: Wanted, rank: int, tiers: int, low: float, high: float, sides: Sequence[Side]
-) -> list[tuple[float, tuple[float, Side, int]]]:
+) -> list[tuple[float, Spot]]:
     """Possible places with their costs: near tiers and centred text are preferred, crowded neighbours alternate."""
     lefts: dict[float, float] = {}
     for penalty, left in (
@@ -85,14 +101,14 @@ def _candidates(
     return out
 
 
-def _apart(a: Wanted, ca: tuple[float, Side, int], b: Wanted, cb: tuple[float, Side, int]) -> bool:
+def _apart(a: Wanted, ca: Spot, b: Wanted, cb: Spot) -> bool:
     if ca[1] != cb[1]:
         return True
     if ca[2] == cb[2]:
         return ca[0] >= cb[0] + b.width + GAP or cb[0] >= ca[0] + a.width + GAP
     upper, lower = ((a, ca), (b, cb)) if ca[2] > cb[2] else ((b, cb), (a, ca))
     x, left, width = upper[0].x, lower[1][0], lower[0].width
-    return x <= left - LEADER_GAP / 2 or x >= left + width + LEADER_GAP / 2
+    return x <= left - CLEAR or x >= left + width + CLEAR
 
 
 def place_some(

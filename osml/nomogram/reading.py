@@ -15,6 +15,7 @@ from osml.nomogram.verify import synthetic_cases
 
 CASES = 400
 MIN_SPACING = 0.6
+SAME_PLACE = 0.9
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,20 @@ def visible_probabilities(nomogram: Nomogram, horizon: int, width: float) -> tup
     return _apart(minor, x, major, ends)
 
 
+def level_places(
+    nomogram: Nomogram, component: Component, axis: Axis, width: float
+) -> list[tuple[float, tuple[int, ...]]]:
+    """Points at which levels are labelled, with their positions: levels nearer than 0.9 mm share a label."""
+    points = nomogram.axis_points(component, axis, axis.ticks)
+    groups: list[list[int]] = []
+    for i in np.argsort(points, kind="stable").tolist():
+        if groups and (points[i] - points[groups[-1][0]]) * width / 100 < SAME_PLACE:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [(float(points[members].mean()), tuple(members)) for members in groups]
+
+
 def _apart(minor: FloatArray, x: FloatArray, stops: FloatArray, ends: FloatArray) -> tuple[float, ...]:
     """Minor ticks of the gaps between `stops` in which no two marks are nearer than 0.6 mm."""
     out: list[float] = []
@@ -68,7 +83,10 @@ def _apart(minor: FloatArray, x: FloatArray, stops: FloatArray, ends: FloatArray
 def read_between_ticks(nomogram: Nomogram, component: Component, axis: Axis, x: FloatArray, width: float) -> FloatArray:
     """Points of values `x`, interpolated between the ticks and turning points of one axis."""
     if nomogram.predictor(axis.input).kind == "category":
-        return nomogram.axis_points(component, axis, x)
+        at = np.empty(len(axis.ticks))
+        for points, members in level_places(nomogram, component, axis, width):
+            at[list(members)] = points
+        return at[x.astype(np.intp)]
     low, high = nomogram.predictor(axis.input).bounds
     grid = np.unique([low, *axis.ticks, *visible_minor(nomogram, component, axis, width), *axis.turns, high])
     return np.interp(x, grid, nomogram.axis_points(component, axis, grid))

@@ -13,13 +13,12 @@ from osml.nomogram.canvas import ASCENT, DESCENT, Anchor, Circle, Group, Line, M
 from osml.nomogram.components import Axis, Component
 from osml.nomogram.frame import Block, Frame, Wording, above, axis_group, beside, tick
 from osml.nomogram.labels import LEADER_GAP, Placed, Wanted, place_all, place_some
-from osml.nomogram.reading import visible_minor
+from osml.nomogram.reading import level_places, visible_minor
 from osml.nomogram.spec import Predictor
 from osml.nomogram.ticks import number_text
 
 STRIP = 2.0
 FEW_EVENTS = 5
-SAME_PLACE = 0.9
 
 
 @dataclass(frozen=True)
@@ -160,14 +159,15 @@ def _segment(
     texts = [_end_text(nomogram, component, axis, v) for v in values]
     flat = abs(xs[-1] - xs[0]) < 0.3
     if flat:
-        values, xs = [part.low, part.high], [xs[0]]
+        values, xs = [part.low], [xs[0]]
         texts = [f"{texts[0]} to {texts[-1]}"]
     marks: list[Mark] = []
     if p.histogram is not None and not flat:
         marks += _strip(nomogram, frame, component, axis, p, part)
     marks.append(Line(min(xs), 0.0, max(xs), 0.0, 0.35, role="axis-line"))
     seen = visible_minor(nomogram, component, axis, frame.x1 - frame.x0)
-    minor = [] if flat else [v for v in seen if part.low < v < part.high]
+    # A part too short to draw keeps a mark at its far end, so that every value has a place.
+    minor = [part.high] if flat else [v for v in seen if part.low < v < part.high]
     for v, x in zip(minor, place(minor), strict=True):
         marks.append(axis_group("minor", [tick(x, 0.0, 0.55 * deep, 0.15, "minor-mark")], value=repr(v)))
     label_height = (ASCENT + DESCENT) * frame.em
@@ -207,18 +207,24 @@ def _strip(
     return bars
 
 
-def level_texts(p: Predictor) -> list[str]:
-    """Name of each level with n (%), and a dagger where fewer than 5 events were seen."""
-    total = sum(p.level_counts)
+def level_texts(p: Predictor) -> list[tuple[str, str]]:
+    """Name of each level, and its n (%), with a dagger where fewer than 5 events were seen."""
+    total = max(sum(p.level_counts), 1)
     out = []
     for i, level in enumerate(p.levels):
-        text = level
-        if p.level_counts:
-            text += f" · {p.level_counts[i]} ({100 * p.level_counts[i] / max(total, 1):.0f} %)"
-        if p.level_events and p.level_events[i] < FEW_EVENTS:
-            text += " †"
-        out.append(text)
+        tail = [f"{p.level_counts[i]} ({100 * p.level_counts[i] / total:.0f} %)"] if p.level_counts else []
+        tail += ["†"] if p.level_events and p.level_events[i] < FEW_EVENTS else []
+        out.append((level, " ".join(tail)))
     return out
+
+
+def _level_lines(frame: Frame, name: str, tail: str, limit: float) -> list[str]:
+    """A level's name in lines, its count behind the last one or under it, never broken."""
+    lines = frame.fonts.wrap(name, frame.style.small, limit)
+    if not tail:
+        return lines
+    joined = f"{lines[-1]} · {tail}"
+    return [*lines[:-1], joined] if frame.width(joined) <= limit else [*lines, tail]
 
 
 def _category(
@@ -227,12 +233,8 @@ def _category(
     points = [float(v) for v in nomogram.axis_points(component, axis, axis.ticks)]
     xs = [frame.x(v) for v in points]
     names = level_texts(p)
-    places: list[tuple[float, list[int]]] = []
-    for i in sorted(range(len(xs)), key=lambda i: xs[i]):
-        if places and xs[i] - places[-1][0] < SAME_PLACE:
-            places[-1][1].append(i)
-        else:
-            places.append((xs[i], [i]))
+    width = frame.x1 - frame.x0
+    places = [(frame.x(at), members) for at, members in level_places(nomogram, component, axis, width)]
     spots, lines = _place_levels(
         frame, [x for x, _ in places], [[names[i] for i in members] for _, members in places], p
     )
@@ -244,9 +246,9 @@ def _category(
         sign = 1 if spot.side == "below" else -1
         near = (drop if sign > 0 else rise) + spot.offset
         inside: list[Mark] = [Line(x, 0.0, x, sign * near, 0.2, "muted" if spot.tier else "ink", role="leader")]
-        width = max(frame.width(t) for t in text)
+        broad = max(frame.width(t) for t in text)
         top = near if sign > 0 else -near - height
-        at, anchor = _flag(x, spot.left, width)
+        at, anchor = _flag(x, spot.left, broad)
         for k, line in enumerate(text):
             inside += frame.label(at, top + k * frame.style.line, line, anchor, role="tick-label")
         for i in members:
@@ -271,24 +273,33 @@ def _flag(x: float, left: float, width: float) -> tuple[float, Anchor]:
 
 
 def _place_levels(
-    frame: Frame, xs: list[float], names: list[list[str]], p: Predictor
+    frame: Frame, xs: list[float], names: list[list[tuple[str, str]]], p: Predictor
 ) -> tuple[list[Placed], list[list[str]]]:
-    """Wrap level names as little as needed for all of them to find a place."""
-    widest = max(frame.width(n) for group in names for n in group)
-    for limit in (min(widest, 70.0), 52.0, 40.0, 30.0, 22.0):
-        if limit > widest and limit != min(widest, 70.0):
+    """Places for the level names, wrapped so that the row stays as low as it can."""
+    widest = max(frame.width(f"{name} · {tail}" if tail else name) for group in names for name, tail in group)
+    best: tuple[float, list[Placed], list[list[str]]] | None = None
+    for limit in (min(widest, 80.0), 62.0, 50.0, 40.0, 30.0, 22.0):
+        if limit > widest:
             continue
-        lines = [
-            [line for n in group for line in frame.fonts.wrap(n, frame.style.small, limit + 0.01)] for group in names
-        ]
+        lines = [[line for name, tail in g for line in _level_lines(frame, name, tail, limit + 0.01)] for g in names]
         wanted = [
             Wanted(x, max(frame.width(t) for t in text), len(text) * frame.style.line + 0.5)
             for x, text in zip(xs, lines, strict=True)
         ]
         spots = place_all(wanted, frame.left, frame.right)
-        if spots is not None:
-            return spots, lines
-    raise InvalidInputError(
-        f"the {len(p.levels)} level labels of {p.label!r} do not fit on the page without overlap",
-        do="Shorten the level names, merge levels, or use a wider page.",
-    )
+        if spots is None:
+            continue
+        reach = {
+            side: max((s.offset + w.height for s, w in zip(spots, wanted, strict=True) if s.side == side), default=0.0)
+            for side in ("above", "below")
+        }
+        # A narrower label must save a third of a line to be worth its breaks.
+        height = sum(reach.values()) + 0.33 * frame.style.line * (best is not None)
+        if best is None or height < best[0]:
+            best = sum(reach.values()), spots, lines
+    if best is None:
+        raise InvalidInputError(
+            f"the {len(p.levels)} level labels of {p.label!r} do not fit on the page without overlap",
+            do="Shorten the level names, merge levels, or use a wider page.",
+        )
+    return best[1], best[2]

@@ -6,7 +6,7 @@ fitted on the rest and scores that fold. At predict, the upstream predictor fitt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import Cohort
 from osml.cohort.splits import derive_seed, inner_folds
 from osml.predictors.contract import Design, Fitted, Prediction
+from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.registry import fit_predictor, load_predictor
 from osml.schema.model import Schema
 
@@ -29,11 +30,28 @@ class Chain:
 
     def predict(self, cohort: Cohort) -> Prediction:
         """Predict units; their outcomes are removed first, so nothing can look at them."""
-        return self.fitted.predict(self.design(cohort.without_outcome()))
+        hidden = cohort.without_outcome()
+        upstream = [link.predict(hidden) for link in self.upstream]
+        scores = {link.name: found.lp for link, found in zip(self.upstream, upstream, strict=True)}
+        own = self.fitted.predict(Design(hidden, scores))
+        # What a feeding predictor imputed or had to extrapolate concerns this prediction too.
+        flags = dict.fromkeys(flag for found in (own, *upstream) for flag in found.flags)
+        return replace(own, flags=tuple(flags))
 
     def design(self, cohort: Cohort) -> Design:
         """The units with the scores of the upstream predictors."""
         return Design(cohort, {link.name: link.predict(cohort).lp for link in self.upstream})
+
+    def unusable(self, cohort: Cohort) -> dict[int, str]:
+        """Units that this chain cannot score although their cells can be read: position → why."""
+        out: dict[int, str] = {}
+        for link in self.upstream:
+            out |= link.unusable(cohort)
+        if isinstance(self.fitted, FittedNomogram):
+            recipe = self.fitted.recipe
+            names = self.fitted.model.inputs if self.fitted.imputer is None else [item.name for item in recipe.inputs]
+            out |= recipe.unusable(cohort, names)
+        return out
 
     def save(self, folder: Path) -> None:
         """Each predictor in its own folder: this one here, those that feed it under `upstream/<name>`."""

@@ -43,8 +43,13 @@ class Learnt:
     ridge: float = 0.0
 
 
-def fit_recipe_imputer(recipe: GlmRecipe, values: Mapping[str, Float], weights: Float) -> Imputer | None:
-    """Imputation model of every input on the others, without the outcome; None for complete cases."""
+def fit_recipe_imputer(
+    recipe: GlmRecipe, values: Mapping[str, Float], weights: Float, *, replicate: bool = False
+) -> Imputer | None:
+    """Imputation model of every input on the others, without the outcome; None for complete cases.
+
+    replicate : the imputer will fill these patients only (a bootstrap replicate), so complete inputs need no equation
+    """
     if not recipe.impute or len(recipe.inputs) < 2:
         return None
     return fit_imputer(
@@ -53,6 +58,7 @@ def fit_recipe_imputer(recipe: GlmRecipe, values: Mapping[str, Float], weights: 
         levels={i.name: len(i.levels) for i in recipe.inputs if i.kind == "category"},
         log={i.name for i in recipe.inputs if i.transform == "log"},
         weights=weights,
+        equations="incomplete" if replicate else "all",
     )
 
 
@@ -90,7 +96,13 @@ def make_terms(recipe: GlmRecipe, values: Mapping[str, Float], weights: Float) -
 
 
 def learn(
-    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, weights: Float, folds: NDArray[np.intp]
+    recipe: GlmRecipe,
+    values: Mapping[str, Float],
+    outcome: Outcome,
+    weights: Float,
+    folds: NDArray[np.intp],
+    *,
+    replicate: bool = False,
 ) -> Learnt:
     """Run the whole pipeline once.
 
@@ -99,13 +111,14 @@ def learn(
     values : columns (n,), NaN = missing
     weights : frequency weights (n,): how often each unit counts
     folds : inner fold of each unit (n,), patients whole, for lasso and ridge
+    replicate : only these patients will be filled and predicted, so complete inputs need no imputation model
 
     Raises
     ------
     NotEstimableError
         Separation, an empty level, a constant column: named.
     """
-    imputer = fit_recipe_imputer(recipe, values, weights)
+    imputer = fit_recipe_imputer(recipe, values, weights, replicate=replicate)
     filled, _ = complete(imputer, values)
     terms = make_terms(recipe, filled, weights)
     require_levels(terms, filled, outcome, weights, finite=recipe.estimator == "firth" or recipe.shrink == "ridge")

@@ -90,7 +90,11 @@ class FittedNomogram:
 
     def predict(self, design: Design) -> Prediction:
         """Risk of the event (per horizon); rows are independent of each other."""
-        values, imputed = complete(self.imputer, self.recipe.values(design))
+        given = self.recipe.values(design)
+        if self.imputer is None:
+            # What selection dropped is not looked at, so a gap in it is none.
+            given = {name: given[name] for name in self.model.inputs}
+        values, imputed = complete(self.imputer, given)
         cohort = design.cohort
         lp = self.model.lp(values) if self.model.terms else np.full(len(cohort), self.model.intercept)
         p = self.axes.probability(lp)
@@ -107,6 +111,8 @@ class FittedNomogram:
             for i in np.flatnonzero(mask)
         ]
         for name, (a, b) in self.ranges.items():
+            if name not in values:
+                continue
             outside = ((values[name] < a) | (values[name] > b)) & ~imputed[name]
             flags += [
                 Flag(cohort.units[i], name, "extrapolated", float(values[name][i])) for i in np.flatnonzero(outside)
@@ -187,8 +193,14 @@ def fit_nomogram(
     return develop(recipe, design, seed, final=final).fitted
 
 
-def develop(recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, final: bool = False) -> Development:
-    """Fit, bootstrap the whole pipeline for the slope, shrink."""
+def develop(
+    recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, final: bool = False, bootstrap: bool = False
+) -> Development:
+    """Fit, bootstrap the whole pipeline for the slope, shrink.
+
+    final : also refit for instability intervals
+    bootstrap : repeat the pipeline in bootstrap samples even where the shrinkage does not need it (optimism)
+    """
     cohort, outcome = design.cohort, design.cohort.outcome
     if outcome is None:
         raise NotEstimableError("a predictor cannot be fitted to patients without outcomes")
@@ -203,7 +215,7 @@ def develop(recipe: GlmRecipe, design: Design, seed: np.random.SeedSequence, *, 
     refits = Refits(np.empty((0, len(cohort))), weights[:0], np.zeros(0, dtype=bool), {})
     slope = Slope(1.0, "none", 0, 0)
     scored = any(i.kind == "score" for i in recipe.inputs)
-    if recipe.shrink == "uniform" or final:
+    if bootstrap or (recipe.shrink == "uniform" and not scored):
         refits = refit(recipe, values, outcome, weights, folds)
     if recipe.shrink == "uniform":
         slope = _nested_slope(recipe, values, outcome, folds) if scored else optimism_slope(refits, lp, outcome)

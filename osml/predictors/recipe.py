@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from osml.cohort.cohort import Cohort
 from osml.errors import InvalidInputError
 from osml.predictors.contract import Design
 from osml.schema.model import BinaryInput, CategoryInput, LabInput, NomogramPredictor, NumberInput, Rcs, Schema
@@ -81,12 +83,34 @@ class GlmRecipe:
                     raise InvalidInputError(f"predictor {self.name!r} needs the score of {item.name!r}")
                 out[item.name] = design.upstream[item.name]
                 continue
-            x = design.cohort.values[item.name]
-            if item.encode != "value":
-                low, high = design.cohort.kit[item.name]
-                x = (x - low) / (high - low) if item.encode == "kit" else x / high
-            out[item.name] = x
+            out[item.name] = _entered(item, design.cohort)
         return out
+
+    def unusable(self, cohort: Cohort, names: Collection[str]) -> dict[int, str]:
+        """Units that no model of this recipe can score although their cells can be read: position → why.
+
+        names : the inputs that the model looks at
+        """
+        out: dict[int, str] = {}
+        for item in self.inputs:
+            if item.kind == "score" or item.name not in names:
+                continue
+            x = _entered(item, cohort)
+            if not self.impute:
+                for i in np.flatnonzero(np.isnan(x) & ~np.isnan(cohort.values[item.name])):
+                    out[int(i)] = f"{item.name}: the assay's range is missing, and the model does not impute"
+            if item.transform == "log":
+                for i in np.flatnonzero(x <= 0):
+                    out[int(i)] = f"{item.name}: {x[i]:g} has no logarithm"
+        return out
+
+
+def _entered(item: InputRecipe, cohort: Cohort) -> Float:
+    x = cohort.values[item.name]
+    if item.encode == "value":
+        return x
+    low, high = cohort.kit[item.name]
+    return (x - low) / (high - low) if item.encode == "kit" else x / high
 
 
 def recipe_of(schema: Schema, name: str) -> GlmRecipe:

@@ -72,7 +72,7 @@ def refit(
     failures: Counter[str] = Counter()
     for b, w in enumerate(weights):
         try:
-            learnt = learn(recipe, values, outcome, w, folds)
+            learnt = learn(recipe, values, outcome, w, folds, replicate=True)
         except NotEstimableError as error:
             failures[error.what] += 1
             continue
@@ -98,7 +98,7 @@ def _refit_batch(recipe: GlmRecipe, values: Mapping[str, Float], outcome: Binary
         design = np.zeros((len(weights), n, p))
         for b, w in enumerate(weights):
             try:
-                filled, _ = complete(fit_recipe_imputer(recipe, values, w) if gaps else None, values)
+                filled, _ = complete(fit_recipe_imputer(recipe, values, w, replicate=True) if gaps else None, values)
                 terms = make_terms(recipe, filled, w)
                 require_levels(terms, filled, outcome, w, finite=False)
             except NotEstimableError as error:

@@ -18,7 +18,7 @@ UNANSWERED_MESSAGE = "still to be answered ('?')"
 
 def cross_check(data: Mapping[str, Any]) -> list[Problem]:
     """All problems that concern more than one key of the document."""
-    found = (_unanswered(data, ()), _times(data), _namespace(data), _columns(data), _predictors(data), _rest(data))
+    found = (_questions(data), _times(data), _namespace(data), _columns(data), _predictors(data), _rest(data))
     return [problem for problems in found for problem in problems]
 
 
@@ -34,11 +34,18 @@ def _list(block: Mapping[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _questions(data: Mapping[str, Any]) -> list[Problem]:
+    """Every "?" that waits for an answer; the first one says why."""
+    found = list(_unanswered(data, ()))
+    why = "Only somebody who knows the study can; osml does not guess."
+    return [Problem(p.path, p.message, why if i == 0 else "") for i, p in enumerate(found)]
+
+
 def _unanswered(value: Any, path: tuple[Key, ...]) -> Iterator[Problem]:
     if _holds_cells(path):
         return
     if value == UNANSWERED:
-        yield Problem(path, UNANSWERED_MESSAGE, "Only somebody who knows the study can; osml does not guess.")
+        yield Problem(path, UNANSWERED_MESSAGE)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _unanswered(item, (*path, key))
@@ -257,6 +264,19 @@ def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
         for i, name in enumerate(names if isinstance(names, list) else ()):
             if isinstance(name, str) and name not in predictors:
                 yield Problem((*path, i), f"there is no predictor {name!r}", hint(name, predictors))
+    fed = {
+        n
+        for n, b in _block(data, "predictors").items()
+        if isinstance(b, dict) and set(b.get("inputs") or ()) & set(predictors)
+    }
+    for i, name in enumerate(_block(data, "validation", "optimism").get("predictors") or ()):
+        if isinstance(name, str) and name in fed:
+            message = f"{name!r} is fed by another predictor: its optimism is a bootstrap of out-of-fold scores, which is not offered"
+            yield Problem(
+                ("validation", "optimism", "predictors", i),
+                message,
+                "Repeated nested cross-validation is its estimate.",
+            )
     for code in _block(data, "checks", "accept"):
         if code not in BY_CODE:
             yield Problem(("checks", "accept", code), f"there is no check {code!r}", hint(code, BY_CODE))

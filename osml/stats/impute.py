@@ -162,6 +162,7 @@ def fit_imputer(
     log: Collection[str] = (),
     weights: ArrayLike | None = None,
     iterations: int = 10,
+    equations: Literal["all", "incomplete"] = "all",
 ) -> Imputer:
     """Learn how to fill each input from the others.
 
@@ -185,6 +186,9 @@ def fit_imputer(
         Frequency weights: weight 2 equals the row given twice; rows of weight 0 are left out.
     iterations : int
         Rounds of the chain, in training and in `apply`.
+    equations : "all" or "incomplete"
+        "incomplete" stores a regression only for inputs with missing values in training and the median or most
+        frequent level for the others: enough, and several times faster, when only these patients are to be filled.
 
     Raises
     ------
@@ -231,13 +235,20 @@ def fit_imputer(
         target = design[:, span].copy() if m.kind == "number" else (x[:, None] == np.array(m.seen)).astype(np.float64)
         state.append((span, ~holes[m.name], target))
     chained = [j for j, m in enumerate(described) if holes[m.name].any()]
-    for _ in range(iterations if chained else 0):
+    # One incomplete input depends on complete ones only: a second round would repeat the first.
+    rounds = min(len(chained), 1) if len(chained) < 2 else iterations
+    for _ in range(rounds):
         for j in chained:
             span, present, target = state[j]
             fitted = _regress(described[j], design, target, span, present, w)
             others = np.delete(design[~present], span, axis=1)
             design[~present, span] = np.column_stack(_block(fitted, _predict(fitted, list(others.T), len(others))))
-    models = [_regress(m, design, t, span, present, w) for m, (span, present, t) in zip(described, state, strict=True)]
+    models = [
+        _regress(m, design, target, span, present, w)
+        if equations == "all" or holes[m.name].any()
+        else replace(m, method="mode" if m.kind == "category" else "median")
+        for m, (span, present, target) in zip(described, state, strict=True)
+    ]
     return Imputer(tuple(models), int(iterations))
 
 

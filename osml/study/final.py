@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, Cohort
 from osml.cohort.splits import Fold, derive_seed
@@ -22,6 +24,7 @@ from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
 from osml.study.judge_survival import judge_survival, judge_survival_development
 from osml.study.late_checks import late_findings
+from osml.study.null import pooled_discrimination, pooled_null_mean
 from osml.study.publish import publish
 from osml.study.sheet import draw_sheet
 from osml.study.tables import write_regression, write_tables
@@ -97,7 +100,22 @@ def _honest(
         facts["out_of_fold"]["decision"] = decision_binary(schema, sets, withheld(schema), seed)
     else:
         facts["out_of_fold"] = judge_survival(rows, cohort, folds, schema, withheld(schema))
+    if kind == "leave_one_patient_out":
+        _add_pooled(loaded, cohort, rows, facts["out_of_fold"])
     return facts
+
+
+def _add_pooled(loaded: LoadedSchema, cohort: Cohort, rows: Sequence[PredictionRow], honest: dict[str, Any]) -> None:
+    """Pooled leave-one-patient-out discrimination, secondary, beside what noise gives."""
+    first = [row for row in rows if row.column == rows[0].column]
+    pooled = pooled_discrimination(cohort, [row.unit for row in first], [row.lp for row in first])
+    mean, permutations = pooled_null_mean(loaded.schema, rows[0].predictor, cohort)
+    honest["auc" if "auc" in honest else "c"] |= {
+        "pooled": pooled if np.isfinite(pooled) else None,
+        "permutation_mean": mean if np.isfinite(mean) else None,
+        "permutations": permutations,
+        "note": "each fold is another scale; compare the pooled value with its permutation mean, not with 0.5",
+    }
 
 
 def _develop(loaded: LoadedSchema, name: str, cohort: Cohort) -> tuple[Development, Chain]:
@@ -105,7 +123,9 @@ def _develop(loaded: LoadedSchema, name: str, cohort: Cohort) -> tuple[Developme
     # Repeat -1 would clash with no fold; SeedSequence wants non-negative numbers, so the final fit is repeat 10^6.
     seed = (schema.validation.seed, 1_000_000, 0)
     design, links = training_design(schema, name, cohort, seed)
-    development = develop(recipe_of(schema, name), design, derive_seed(*seed, name), final=True)
+    optimism = schema.validation.optimism
+    wanted = optimism is not None and name in optimism.predictors
+    development = develop(recipe_of(schema, name), design, derive_seed(*seed, name), final=True, bootstrap=wanted)
     return development, adjusted(Chain(name, development.fitted, links), schema)
 
 

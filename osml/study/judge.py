@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import BinaryOutcome, Cohort
 from osml.cohort.splits import Fold
 from osml.errors import NotEstimableError
-from osml.evaluation.bootstrap import CONDITIONAL, location_shifted_interval, patient_bootstrap
+from osml.evaluation.bootstrap import (
+    CONDITIONAL,
+    corrected_auc_interval,
+    corrected_slope_interval,
+    patient_bootstrap,
+)
 from osml.evaluation.calibration import calibration
 from osml.evaluation.delong import delong, delong_clustered
 from osml.evaluation.discrimination import auc, brier, scaled_brier
@@ -93,7 +98,7 @@ def judge_binary(sets: Sequence[TestSet], split: str, seed: int, withheld: str) 
         return _single_test_set(sets[0], withheld)
     repeats = _by_repeat(sets)
     out: dict[str, Any] = {
-        "auc": _leave_one_out(sets, seed) if split == "leave_one_patient_out" else _within_folds(sets, seed)
+        "auc": one_patient_per_fold() if split == "leave_one_patient_out" else _within_folds(sets, seed)
     }
     pooled = [_pool(group) for group in repeats]
     out["slope"] = _mean_of([_slope(y, lp) for y, _, lp in pooled])
@@ -183,16 +188,9 @@ def _averaged_auc(sets: Sequence[TestSet], weights: Sequence[Float]) -> float:
     return float(np.mean(values))
 
 
-def _leave_one_out(sets: Sequence[TestSet], seed: int) -> Metric:
-    """A fold of one patient has no AUC. The pooled one is biased towards low values, so its null mean stands beside it."""
-    y, _, lp = _pool(sets)
-    pooled = auc(y, lp) if len(np.unique(y)) == 2 else float("nan")
-    return metric(
-        None,
-        reason="one patient per fold has no AUC within the fold",
-        pooled=_number(pooled),
-        note="pooled over folds: each fold's model is another scale; noise averages below 0.5 here",
-    )
+def one_patient_per_fold() -> Metric:
+    """Leaving one patient out: no discrimination within a fold; the pooled value is added beside its null mean."""
+    return metric(None, reason="one patient per fold has no discrimination within the fold")
 
 
 def _group(s: TestSet) -> dict[str, Any]:
@@ -264,11 +262,14 @@ def judge_development(development: Development, outcome: BinaryOutcome, correcte
     out["optimism_corrected"] = {
         name: metric(found.corrected[k], bootstraps=int(found.used[k])) for name, k in zip(names, keep, strict=True)
     }
-    k = MEASURES.index("auc")
-    ci = location_shifted_interval(float(own[0, k]), train[:, k], float(found.optimism[k]), bounds=(0.0, 1.0))
-    out["optimism_corrected"]["auc"] = metric(
-        ci.value, low=ci.low, high=ci.high, interval=ci.kind, bootstraps=int(found.used[k])
-    )
+    apparent, value = found.of("auc")
+    events = int(y.sum())
+    parameters = development.fitted.recipe.candidate_parameters
+    area = corrected_auc_interval(apparent, value, events, n - events, parameters=parameters)
+    slope = corrected_slope_interval(lp, found.of("intercept")[1], found.of("slope")[1])
+    for name, ci in (("auc", area), ("slope", slope)):
+        used = int(found.used[MEASURES.index(name)])
+        out["optimism_corrected"][name] = metric(ci.value, low=ci.low, high=ci.high, interval=ci.kind, bootstraps=used)
     out["bootstrap_failures"] = dict(refits.failures)
     return out
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from osml.cohort.cohort import Cohort, SurvivalOutcome
 from osml.cohort.splits import Fold
 from osml.errors import NotEstimableError
-from osml.evaluation.bootstrap import CONDITIONAL, location_shifted_interval, patient_bootstrap
+from osml.evaluation.bootstrap import CONDITIONAL, patient_bootstrap
 from osml.evaluation.censoring import fit_censoring
 from osml.evaluation.concordance import harrell_c
 from osml.evaluation.ipcw import auc_at, brier_at
@@ -21,9 +22,10 @@ from osml.predictors.refits import calibration_slopes
 from osml.runs.store import PredictionRow
 from osml.schema.model import Schema
 from osml.study.decision import decision_survival
-from osml.study.judge import BOOTSTRAPS, FEW_PATIENTS, Metric, metric
+from osml.study.judge import BOOTSTRAPS, FEW_PATIENTS, Metric, metric, one_patient_per_fold
 
 Float = NDArray[np.float64]
+CORRECTED_C = "Wald: jackknife variance of C and half the optimism; its coverage was not simulated"
 
 
 def judge_survival(
@@ -94,6 +96,8 @@ def _concordance(
         return metric(
             found.value, low=found.low, high=found.high, interval="jackknife, fixed model on independent patients"
         )
+    if split == "leave_one_patient_out":
+        return one_patient_per_fold()
     values = [_c(outcome, index[key], score[key], None) for key in keys]
     folds = [
         {"fold": f"r{r}-f{k}", "n": len(index[r, k]), "value": v if np.isfinite(v) else None}
@@ -178,9 +182,14 @@ def judge_survival_development(development: Development, outcome: SurvivalOutcom
     train = np.array([_c(outcome, everybody, refits.lp[b], refits.weights[b]) for b in good])
     test = np.array([_c(outcome, everybody, refits.lp[b], None) for b in good])
     optimism = float(np.nanmean(train - test))
-    ci = location_shifted_interval(own["c"], train, optimism, bounds=(0.0, 1.0))
+    value = own["c"] - optimism
+    # As for the AUC: the variance of a validation in as many patients, plus half the optimism squared.
+    variance = harrell_c(outcome.time, outcome.event, lp).variance + optimism**2 / 4
+    half = float(norm.isf(0.025)) * float(np.sqrt(variance))
     out["optimism_corrected"] = {
-        "c": metric(ci.value, low=ci.low, high=ci.high, interval=ci.kind, bootstraps=len(good)),
+        "c": metric(
+            value, low=max(0.0, value - half), high=min(1.0, value + half), interval=CORRECTED_C, bootstraps=len(good)
+        ),
         "slope": metric(
             development.fitted.slope.value if development.fitted.slope.source == "optimism bootstrap" else None
         ),

@@ -115,12 +115,13 @@ def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
             yield Finding("OSML041", error.what, name)
             continue
         if judged.exploratory:
+            also = f" and {smaller / parameters:.1f} of the smaller class" if smaller < events else ""
             yield Finding(
                 "OSML041",
                 f"{judged.n} patients and {events} events for {parameters} candidate parameters; Riley's criteria "
                 f"ask for {judged.required.n} patients ({judged.required.driving}); expected shrinkage "
                 f"{judged.expected_shrinkage:.2f}; "
-                f"{events / parameters:.1f} events and {smaller / parameters:.1f} of the smaller class per parameter",
+                f"{events / parameters:.1f} events{also} per parameter",
                 name,
             )
 

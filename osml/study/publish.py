@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from osml.cohort.cohort import Cohort
 from osml.files import atomic_write, write_json
 from osml.nomogram import Nomogram, from_json, synthetic_cases
 from osml.predictors.chain import Chain
@@ -17,6 +16,7 @@ from osml.predictors.nomogram import FittedNomogram
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
+from osml.serving import made_up
 from osml.stats.terms import design_matrix
 from osml.study.tasks import withheld
 
@@ -114,14 +114,3 @@ def golden(patient_column: str, chain: Chain, nomogram: Nomogram) -> dict[str, A
         "values": {name: x.tolist() for name, x in cases.items()},
         "p": prediction.p.tolist(),
     }
-
-
-def made_up(chain: Chain, cases: Mapping[str, Any]) -> Cohort:
-    """A cohort of made-up patients; labs that enter by their kit range get 0 to 1, which leaves them as given."""
-    fitted = chain.fitted
-    assert isinstance(fitted, FittedNomogram)
-    n = len(next(iter(cases.values())))
-    names = tuple(f"case {i + 1}" for i in range(n))
-    values = {i.name: np.asarray(cases.get(i.name, np.full(n, np.nan)), dtype=float) for i in fitted.recipe.inputs}
-    kit = {i.name: (np.zeros(n), np.ones(n)) for i in fitted.recipe.inputs if i.encode != "value"}
-    return Cohort(names, names, np.zeros(n, dtype=np.intp), values, kit, {}, None)

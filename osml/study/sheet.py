@@ -24,6 +24,9 @@ from osml.nomogram import (
     number_predictor,
     to_json,
 )
+from osml.nomogram.calculator import calculator
+from osml.nomogram.refusals import Facts, refusals
+from osml.nomogram.table import points_table
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete
@@ -58,14 +61,36 @@ def draw_sheet(
     except (NotEstimableError, InvalidInputError) as error:
         run.log(f"nomogram of {name} not drawn: {error}")
         return {"drawn": False, "reason": error.what}
+    nomogram, reason = _judged(nomogram, loaded.schema)
+    if reason:
+        return {"drawn": False, "reason": reason}
     folder = run.path / "nomogram" / name
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "nomogram.json", to_json(nomogram))
+    atomic_write(folder / "nomogram.csv", points_table(nomogram).to_csv())
+    atomic_write(folder / "nomogram.html", calculator(nomogram))
     for ending in ("pdf", "svg"):
         part = folder / f".part.{ending}"
         draw(nomogram, part)
         part.replace(folder / f"nomogram.{ending}")
     return {"drawn": True, "pdf": f"nomogram/{name}/nomogram.pdf"}
+
+
+def _judged(nomogram: Nomogram, schema: Schema) -> tuple[Nomogram, str]:
+    """The nomogram with what speaks against its drawing as warnings, and why it is refused, or ""."""
+    accepted, warnings, reasons = schema.checks.accept, [], {}
+    for finding in refusals(nomogram, Facts()):
+        if finding.severity == "refuse" and finding.code not in accepted:
+            return nomogram, f"{finding.code}: {finding.what}"
+        if finding.code in nomogram.metadata.get("accepted", {}):
+            continue  # found in the data already
+        if finding.code in accepted:
+            reasons[finding.code] = accepted[finding.code]
+        warnings.append(f"{finding.code}: {finding.what}")
+    metadata = dict(nomogram.metadata)
+    metadata["warnings"] = [*metadata["warnings"], *warnings]
+    metadata["accepted"] = {**metadata["accepted"], **reasons}
+    return replace(nomogram, metadata=metadata), ""
 
 
 def nomogram_of(

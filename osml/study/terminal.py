@@ -33,7 +33,8 @@ def show(result: FitResult, say: Say) -> None:
         if "reason" in honest:
             say(f"  {honest['reason']}")
         if "pooled" in area:
-            say(f"  pooled {name} {_two(area['pooled'])}: {area['note']}")
+            null = f"{_two(area['permutation_mean'])} over {area['permutations']} permutations"
+            say(f"  pooled {name} {_two(area['pooled'])} beside {null}: {area['note']}")
         if "failed" in facts.get("final", {}):
             say(f"  no final model: {facts['final']['failed']}")
     kinds = {

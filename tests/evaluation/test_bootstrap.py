@@ -139,6 +139,8 @@ def test_corrected_auc_interval_by_its_formula():
     wide = corrected_auc_interval(0.8, 0.7, 40, 60)
     assert ((wide.high - 0.7) ** 2 - half**2) / stats.norm.isf(0.025) ** 2 == pytest.approx(0.05**2)
     assert corrected_auc_interval(1.0, 0.95, 5, 10).high == 1.0
+    assert "too narrow" not in corrected_auc_interval(0.8, 0.7, 24, 60, parameters=8).kind
+    assert "too narrow with 2.9 events per parameter" in corrected_auc_interval(0.8, 0.7, 60, 23, parameters=8).kind
 
 
 def test_hanley_mcneil_by_simulation():

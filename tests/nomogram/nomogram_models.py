@@ -166,7 +166,7 @@ class SvgReader:
         for part in self.axes[axis]:
             if isinstance(value, str):
                 for x, label, _ in part["ticks"]:
-                    if label == value or label.startswith(f"{value} "):
+                    if f" {value} " in f" {label} ":
                         return x
                 continue
             pairs = sorted((float(v), x) for x, _, v in part["ticks"])

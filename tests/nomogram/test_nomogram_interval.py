@@ -66,14 +66,11 @@ def test_an_interval_that_the_model_cannot_have_is_refused() -> None:
     x = [Predictor("x", low=0, high=1)]
     with pytest.raises(InvalidInputError, match="2 by 2 covariance"):
         from_coefficients({"Intercept": 0, "x": 1}, x, LogisticOutcome("e"), interval=Interval("wald"))
+    few, enough = (Interval("instability", refits=np.zeros((b, 2))) for b in (20, 60))
     with pytest.raises(InvalidInputError, match="at least 50 refits of 2"):
-        refits = np.zeros((20, 2))
-        from_coefficients(
-            {"Intercept": 0, "x": 1}, x, LogisticOutcome("e"), interval=Interval("instability", refits=refits)
-        )
+        from_coefficients({"Intercept": 0, "x": 1}, x, LogisticOutcome("e"), interval=few)
     cox = CoxOutcome("death", (12.0,), (0.8,))
     with pytest.raises(InvalidInputError, match="log_hazard_variance"):
         from_coefficients({"x": 1}, x, cox, covariance=[[0.1]], interval=Interval("wald"))
     with pytest.raises(InvalidInputError, match="shape \\(60, 1\\)"):
-        refits = np.zeros((60, 2))
-        from_coefficients({"x": 1}, x, cox, interval=Interval("instability", refits=refits))
+        from_coefficients({"x": 1}, x, cox, interval=enough)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,7 +98,7 @@ def test_log_ticks_stay_on_the_axis(low: float, ratio: float) -> None:
     ticks = round_ticks(low, low * ratio, log=True)
     assert ticks[0] == low
     assert ticks[-1] == low * ratio
-    assert all(b > a for a, b in zip(ticks[:-1], ticks[1:], strict=True))
+    assert all(b > a for a, b in pairwise(ticks))
     assert 3 <= len(ticks) <= 9
 
 

@@ -302,6 +302,17 @@ def test_selection_keeps_the_signal_and_refits_without_the_rest(select: Any) -> 
     assert fitted.model.coef == pytest.approx(fit_logistic(X, outcome(design).y).coef, rel=1e-9)
 
 
+@pytest.mark.parametrize("select", ["univariable", "backward", "lasso"])
+def test_a_dropped_input_is_not_asked_for(select: Any) -> None:
+    design, inputs = noise_beside_signal()
+    fitted = fit_nomogram(recipe(*inputs, select=select), design, seed())
+    dropped = set(design.cohort.values) - set(fitted.model.inputs)
+    assert dropped
+    values = {**design.cohort.values, **{name: np.full(200, np.nan) for name in dropped}}
+    blank = Design(replace(design.cohort, values=values, outcome=None))
+    assert fitted.predict(blank).p.tobytes() == fitted.predict(rows(design, range(200))).p.tobytes()
+
+
 def test_nothing_selected_predicts_the_event_share() -> None:
     rng = np.random.default_rng(1)
     x = np.tile([0.0, 1.0], 40)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from osml.cohort.checks import identifier_words
+from osml.cohort.checks import counts_rows, identifier_words
 
 MISSING_TOKENS = frozenset(
     {"", "NA", "N/A", "n/a", "NaN", "nan", "-", "--", ".", "?", "null", "NULL", "#N/A", "#NULL!"}
@@ -80,7 +80,7 @@ def look(column: str, cells: Sequence[str]) -> Seen:
     if len(numbers) > 2 and numbers | limits | tokens == set(rest):
         missing |= {cell: rest.pop(cell) for cell in tokens}
     numeric: Literal["", "whole", "real"] = ""
-    if numbers and numbers | limits == set(rest) and not (len(numbers) == 0):
+    if numbers and numbers | limits == set(rest):
         numeric = "whole" if all(_WHOLE.fullmatch(cell.strip()) for cell in numbers) else "real"
     values = [float(cell) for cell in numbers] if numeric else []
     seen = Seen(
@@ -110,8 +110,6 @@ def _ordered(counts: dict[str, int], numeric: str) -> tuple[str, ...]:
 
 
 def _judged(s: Seen) -> Seen:
-    from dataclasses import replace
-
     identifier, reason = _identifier(s)
     return replace(s, identifier=identifier, unusable=reason or _unusable(s))
 
@@ -122,7 +120,7 @@ def _identifier(s: Seen) -> tuple[bool, str]:
     if words:
         return True, f"named like an identifier ({', '.join(words)}); {distinct} distinct values in {s.rows} rows"
     if s.numeric == "whole" and distinct == known >= 10:
-        if s.high - s.low == distinct - 1:
+        if s.high - s.low == distinct - 1 and counts_rows(s.low, distinct):
             return True, f"counts the rows: {s.low:g} to {s.high:g}"
         if s.low >= 100_000:
             return True, f"another whole number of {len(f'{s.high:.0f}')} digits in every row, as an identifier has"
@@ -131,6 +129,8 @@ def _identifier(s: Seen) -> tuple[bool, str]:
 
 def _unusable(s: Seen) -> str:
     known, distinct = sum(s.counts.values()), len(s.levels)
+    if s.column == "?":
+        return "give the column a name first"
     if distinct == 0:
         return "every cell is missing"
     if distinct == 1:

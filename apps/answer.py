@@ -1,0 +1,92 @@
+"""The result for one patient: for whom it holds, the risk with its interval, why, and what to take away."""
+
+from __future__ import annotations
+
+import json
+
+import charts
+import streamlit as st
+from frame import download, plain, refusals, show_grid, small
+from patient import Patient
+
+from osml.nomogram.metadata import NOTICE
+from osml.runs.results import Grid
+from osml.serving import Model, Row, in_hundred, interval_words, percent, record, statement
+
+
+def show(model: Model, patient: Patient) -> None:
+    """Everything about one prediction."""
+    result = patient.result
+    st.header("Result")
+    st.markdown("  \n".join(f"**{plain(name)}:** {plain(words)}" for name, words in statement(model)))
+    if not result.ok:
+        st.error(f"No prediction: {plain(result.status)}")
+        return
+    if model.withheld:
+        st.warning(f"No probability is shown: {plain(model.withheld)}")
+    for k, column in enumerate(model.columns if result.p else ()):
+        _risk(model, result, k, column)
+    _cautions(model, patient)
+    with refusals():
+        explanation = model.explain(patient.table, patient.row)
+    st.subheader("What moves this prediction")
+    st.markdown(small("Against the average patient of the training data. It describes the model, not causes."))
+    charts.contributions(explanation)
+    _downloads(model, patient)
+    with st.expander("Inputs as they were read"):
+        answers = model.answers(patient.table, patient.row)
+        show_grid(Grid(("Input", "Value"), tuple((a.label, a.shown) for a in answers)))
+    identity = f"{model.schema.name} / {model.name}, manifest SHA-256 {model.bundle.model_hash}"
+    st.markdown(f"**Model:** {plain(identity)}")
+    st.markdown(f"**{plain(NOTICE)}**")
+
+
+def _risk(model: Model, result: Row, k: int, column: str) -> None:
+    p, event = result.p[k], str(model.facts["event"])
+    horizon = f" by {column}s" if model.fitted.horizons else ""
+    with st.container(border=True):
+        st.markdown(f"#### Risk of {plain(event + horizon)}: {percent(p)}")
+        st.markdown(f"Interval: {plain(interval_words(result, k))}")
+        words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
+        if result.low is not None and result.high is not None:
+            words += f" (interval: {in_hundred(result.low[k])} to {in_hundred(result.high[k])})"
+        st.markdown(f"{words}.")
+        charts.icon_array(p, event)
+
+
+def _cautions(model: Model, patient: Patient) -> None:
+    result = patient.result
+    labels = {f.name: f.label for f in model.form()}
+    if result.extrapolated:
+        far = ", ".join(labels.get(name, name) for name in result.extrapolated)
+        st.warning(f"Outside the training range, so the model extrapolates: {plain(far)}.")
+    if not result.imputed:
+        return
+    st.warning(f"Not given and estimated by the model: {plain(', '.join(labels.get(n, n) for n in result.imputed))}.")
+    gaps = model.gaps(patient.table, patient.row)
+    rows = tuple(
+        (gap.label, gap.taken, *(f"{percent(a)} to {percent(b)}" for a, b in zip(gap.low, gap.high, strict=True)))
+        for gap in gaps
+    )
+    if rows:
+        columns = ("Risk if it were measured",) if len(model.columns) == 1 else tuple(f"Risk by {c}s" for c in model.columns)
+        show_grid(
+            Grid(("Input", "Taken as", *columns), rows, "Over the range of the training patients, the rest as given.")
+        )
+
+
+def _downloads(model: Model, patient: Patient) -> None:
+    st.subheader("Take away")
+    if model.nomogram is not None:
+        download(
+            "Nomogram sheet with this patient's lines (PDF)",
+            lambda: model.sheet(patient.table, patient.row),
+            "nomogram_sheet.pdf",
+            "application/pdf",
+        )
+    download(
+        "Result (JSON)",
+        lambda: json.dumps(record(model, patient.table, patient.row), indent=1, ensure_ascii=False),
+        "result.json",
+        "application/json",
+    )

@@ -1,0 +1,145 @@
+"""Charts that are also text: every colour has a word beside it, every chart its numbers under it."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+from frame import show_grid
+
+from osml.runs.results import Grid
+from osml.serving import Curve, Explanation
+
+# Okabe-Ito, readable on white and on dark grounds.
+RAISES, LOWERS = "#D55E00", "#0072B2"
+
+
+def icon_array(p: float, event: str) -> None:
+    """A hundred figures, the filled ones standing for patients with the event."""
+    filled = min(100, max(0, round(100 * p)))
+    marks = []
+    for i in range(100):
+        x, y = 12 + 20 * (i % 20), 12 + 20 * (i // 20)
+        style = 'fill="currentColor"' if i < filled else 'fill="none"'
+        marks.append(f'<circle cx="{x}" cy="{y}" r="7" stroke="currentColor" stroke-width="1.5" {style}/>')
+    # Numbers only: no text of a file enters this markup.
+    words = f"{filled} of 100 circles are filled"
+    st.html(
+        f'<svg role="img" aria-label="{words}" viewBox="0 0 404 104" style="width:100%;max-width:404px">'
+        f"<title>{words}</title>{''.join(marks)}</svg>"
+    )
+
+
+def contributions(explanation: Explanation) -> None:
+    """Bars of the contributions, largest first, and the same as a table."""
+    parts = sorted(explanation.contributions, key=lambda c: -abs(c.value))
+    names = [f"{c.label}: {c.shown}" + (" (not given)" if c.imputed else "") for c in parts]
+    directions = ["raises the risk" if c.value > 0 else "lowers the risk" for c in parts]
+    frame = pd.DataFrame({"input": names, "contribution": [c.value for c in parts], "direction": directions})
+    bars = (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            x=alt.X("contribution:Q", title=f"contribution ({explanation.scale})"),
+            y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+            color=alt.Color(
+                "direction:N",
+                title=None,
+                scale=alt.Scale(domain=["raises the risk", "lowers the risk"], range=[RAISES, LOWERS]),
+                legend=alt.Legend(orient="bottom"),
+            ),
+        )
+        .properties(height=38 * len(parts) + 70)
+    )
+    st.altair_chart(bars, width="stretch", alt="Contribution of each input to this prediction; the table below holds it.")
+    rows = tuple(
+        (name, f"{c.value:+.3f}", direction) for name, c, direction in zip(names, parts, directions, strict=True)
+    )
+    total = (
+        ("average patient (base)", f"{explanation.base:+.3f}", ""),
+        (f"sum = {explanation.scale} of this patient", f"{explanation.lp:+.3f}", ""),
+    )
+    show_grid(Grid(("Input", f"Contribution ({explanation.scale})", "Direction"), (*rows, *total)))
+
+
+def spans(curves: tuple[Curve, ...], scale: str) -> None:
+    """How far each input can move a prediction over the training range."""
+    ordered = sorted(curves, key=lambda c: min(c.effect) - max(c.effect))
+    frame = pd.DataFrame(
+        {"input": [c.label for c in ordered], "span": [max(c.effect) - min(c.effect) for c in ordered]}
+    )
+    bars = (
+        alt.Chart(frame)
+        .mark_bar(color=LOWERS)
+        .encode(
+            x=alt.X("span:Q", title=f"largest difference between two patients ({scale})"),
+            y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+        )
+        .properties(height=34 * len(ordered) + 50)
+    )
+    st.altair_chart(bars, width="stretch", alt="Largest effect of each input over the training range; table below.")
+    rows = tuple(
+        (c.label, f"{max(c.effect) - min(c.effect):.3f}", _at(c, max(c.effect)), _at(c, min(c.effect))) for c in ordered
+    )
+    show_grid(Grid(("Input", f"Span ({scale})", "Highest at", "Lowest at"), rows))
+
+
+def curve(one: Curve, scale: str) -> None:
+    """Effect of one input over its training range."""
+    title = f"{one.label} ({one.unit})" if one.unit else one.label
+    if one.kind == "category":
+        frame = pd.DataFrame({"value": list(one.shown), "effect": one.effect})
+        base = alt.Chart(frame).mark_bar(color=LOWERS)
+        x = alt.X("value:N", sort=None, title=title, axis=alt.Axis(labelAngle=0))
+    else:
+        frame = pd.DataFrame({"value": one.values, "effect": one.effect})
+        base = alt.Chart(frame).mark_line(color=LOWERS, strokeWidth=2.5)
+        x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False))
+    chart = base.encode(x=x, y=alt.Y("effect:Q", title=f"contribution ({scale})")).properties(height=260)
+    st.altair_chart(chart, width="stretch", alt="Contribution over the training range; the table below holds it.")
+    step = 1 if one.kind == "category" else 5
+    rows = tuple(
+        (shown, f"{effect:+.3f}")
+        for shown, effect in zip(one.shown[::step], one.effect[::step], strict=True)
+    )
+    with st.expander("Numbers of this chart"):
+        show_grid(Grid((title, f"Contribution ({scale})"), rows))
+
+
+def decision_curve(points: list[dict[str, float]]) -> None:
+    """Net benefit of the model beside acting on all and on none."""
+    lines = (("model", "model"), ("act on all", "treat_all"), ("act on none", "treat_none"))
+    frame = pd.DataFrame(
+        [
+            {"threshold": point["threshold"], "net benefit": point[key], "line": name}
+            for point in points
+            for name, key in lines
+        ]
+    )
+    names = [name for name, _ in lines]
+    chart = (
+        alt.Chart(frame)
+        .mark_line(strokeWidth=2.5)
+        .encode(
+            x=alt.X("threshold:Q", title="threshold risk"),
+            y=alt.Y("net benefit:Q"),
+            color=alt.Color(
+                "line:N", title=None, scale=alt.Scale(domain=names, range=[LOWERS, RAISES, "#888888"]),
+                legend=alt.Legend(orient="bottom"),
+            ),
+            strokeDash=alt.StrokeDash("line:N", title=None, sort=names),
+        )
+        .properties(height=300)
+    )
+    st.altair_chart(chart, width="stretch", alt="Net benefit over the threshold risk; the table below holds it.")
+    rows = tuple(
+        (f"{p['threshold']:.2f}", f"{p['model']:+.3f}", f"{p['low']:+.3f} to {p['high']:+.3f}", f"{p['treat_all']:+.3f}")
+        for p in points[:: max(1, len(points) // 8)]
+        if p["model"] is not None and p.get("low") is not None
+    )
+    with st.expander("Numbers of this chart"):
+        show_grid(Grid(("Threshold", "Net benefit", "Interval", "Act on all"), rows))
+
+
+def _at(one: Curve, effect: float) -> str:
+    return one.shown[one.effect.index(effect)]

@@ -1,0 +1,133 @@
+"""What every page shares: the chosen model, the notices above it, and text that is shown as text."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from osml.errors import OsmlError
+from osml.nomogram.metadata import NOTICE
+from osml.runs.results import Figure, Grid, Results, results_of
+from osml.serving import Model, available_predictors, find_bundles, load, manifest_hash
+from osml.serving.launch import RUN_VARIABLE
+
+MAX_MODELS = 4
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:^=&])")
+
+
+def plain(text: object) -> str:
+    """Text in which nothing is markdown: labels and cells come from files that others wrote."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def small(text: object) -> str:
+    """Plain text in small letters."""
+    return f":small[{plain(text)}]"
+
+
+@st.cache_resource(max_entries=MAX_MODELS, show_spinner="Verifying the bundle …")
+def _loaded(folder: str, manifest: str, predictor: str) -> Model:
+    # `manifest` is part of the key: a bundle that was made again is loaded again.
+    return load(folder, predictor)
+
+
+def choose_model() -> Model:
+    """The model chosen in the sidebar; the page stops with words when there is none that can be trusted."""
+    with refusals():
+        bundles = find_bundles(os.environ.get(RUN_VARIABLE) or "runs")
+        names = {bundle: _study(bundle) for bundle in bundles}
+        bundle = bundles[0]
+        if len(bundles) > 1:
+            bundle = st.sidebar.selectbox("Study", bundles, format_func=lambda b: plain(names[b]))
+        else:
+            st.sidebar.markdown(f"**Study** {plain(names[bundle])}")
+        predictors = available_predictors(bundle)
+        if not predictors:
+            st.error("This run has no model: every predictor failed.")
+            st.stop()
+        predictor = st.sidebar.selectbox("Model", predictors, format_func=plain, key=f"model of {bundle}")
+        return _loaded(str(bundle), manifest_hash(bundle), predictor)
+    raise AssertionError("refusals() stops the page")
+
+
+def _study(bundle: Path) -> str:
+    run = results_of(bundle)
+    return bundle.name if run is None else run.path.parent.name
+
+
+def current_model() -> Model:
+    """The model that main.py chose for this page."""
+    model: Model = st.session_state["model"]
+    return model
+
+
+def current_results() -> Results | None:
+    """The run's folder, when the bundle lies in one."""
+    return results_of(current_model().bundle.path)
+
+
+def notices(model: Model) -> None:
+    """What stands on every page."""
+    st.markdown(f"**{plain(NOTICE)}**")
+    if model.facts["synthetic"]:
+        st.warning(f"SYNTHETIC DATA: {plain(model.facts['synthetic'])}. Nothing here holds for a real person.")
+
+
+def heading(title: str, model: Model) -> None:
+    """Title of a page and the model it is about."""
+    st.title(title)
+    st.markdown(f"{plain(model.facts['title'])} · model {plain(model.name)}")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Shows an error that is meant for a reader, and ends the page; anything else is not caught."""
+    try:
+        yield
+    except OsmlError as error:
+        st.error(plain(error.what) + "".join(f"\n\n{plain(part)}" for part in (error.why, error.do) if part))
+        st.stop()
+
+
+def show_grid(grid: Grid, caption: str = "") -> None:
+    """A small table as a real HTML table, so that a screen reader can walk it."""
+    if caption:
+        st.markdown(f"**{plain(caption)}**")
+    header = _distinct(grid.header)
+    st.table([dict(zip(header, [plain(cell) for cell in row], strict=True)) for row in grid.rows], hide_index=True)
+    if grid.note:
+        st.markdown(small(grid.note))
+
+
+def show_figure(figure: Figure, caption: str) -> None:
+    """A figure as a picture, its numbers under it, and its PDF."""
+    image = figure.image.decode("utf-8") if figure.kind == "svg" else figure.image
+    with st.container(border=True):
+        st.markdown(f"**{plain(caption)}**")
+        st.image(image, alt=caption, width="stretch")
+        if figure.data is not None:
+            with st.expander("Numbers of this figure"):
+                show_grid(figure.data)
+        if figure.pdf is not None:
+            download("Figure as PDF", figure.pdf, f"{figure.name}.pdf", "application/pdf")
+
+
+def download(label: str, data: bytes | str | Callable[[], bytes | str], name: str, mime: str) -> None:
+    """A download that does not run the page again."""
+    st.download_button(label, data, re.sub(r"[^A-Za-z0-9_.-]", "_", name), mime, on_click="ignore", key=f"get {name} {label}")
+
+
+def _distinct(header: tuple[str, ...]) -> list[str]:
+    """Escaped headings; equal ones are told apart by blanks, as keys must be."""
+    out: list[str] = []
+    for cell in header:
+        text = plain(cell) or " "
+        while text in out:
+            text += " "
+        out.append(text)
+    return out

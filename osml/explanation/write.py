@@ -1,0 +1,49 @@
+"""Write the explanation of a run: figures as PDF and PNG, each with the table it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from osml.explanation.drawing import save
+from osml.explanation.figures import dependence_figure, summary_figure, typical_units, waterfall_figure
+from osml.explanation.run import explain_run
+from osml.files import write_csv
+
+
+def write_explanation(run: Path, predictor: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
+    """Figures and CSV of a run's final model; the contributions of every training unit stand in contributions.csv.
+
+    Parameters
+    ----------
+    run : folder of a finished run
+    predictor : default: the first of the schema that was fitted
+    out : default `explanation/<predictor>` in the run; it holds patients' ids, as the run does
+
+    Returns
+    -------
+    Path
+        The folder written.
+    """
+    explained = explain_run(run, predictor)
+    folder = out or run / "explanation" / explained.predictor
+    median, high = typical_units(explained)
+    figures = {
+        "shap_summary": summary_figure(explained),
+        "shap_dependence": dependence_figure(explained),
+        "shap_waterfall_median": waterfall_figure(explained, median),
+        "shap_waterfall_high": waterfall_figure(explained, high),
+    }
+    for name, (figure, (header, rows)) in figures.items():
+        save(figure, folder, name)
+        write_csv(folder / f"{name}.csv", header, rows)
+    shap = explained.shap
+    header = ("unit", "base", *shap.inputs, "linear_predictor")
+    table = [(u, shap.base, *v.tolist(), lp) for u, v, lp in zip(explained.units, shap.values, shap.lp, strict=True)]
+    write_csv(folder / "contributions.csv", header, table)
+    say(f"explained {explained.predictor} on the {explained.scale} scale: {explained.method}")
+    say("          of the final model on the patients it was fitted to: what the model does, not how good it is")
+    for column, mean in ((explained.columns[j], shap.importance[j]) for j in shap.order):
+        say(f"          {mean:8.3f}  {column.title}")
+    say(f"written   {folder}")
+    return folder

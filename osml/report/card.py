@@ -1,0 +1,122 @@
+"""The model card: one page of Markdown that travels with the model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from osml.report.run import Run
+from osml.report.summary import RESEARCH, warnings
+from osml.report.wording import event_words, percent, plural, split_words
+
+
+def model_card(run: Run) -> str:
+    """Markdown text; the same run gives the same bytes."""
+    facts, n, events = run.facts, len(run.cohort), run.summary["events"]
+    lines = [f"# Model card: {_plain(facts['title'])}", ""]
+    lines += [f"> {_plain(text)}" + "\n>" for text in warnings(run)] + [f"> {RESEARCH}", ""]
+    lines += [
+        "## Intended use", "",
+        f"- Predicts: {_plain(event_words(run))}",
+        f"- When: {_plain(str(facts['time_of_prediction']).replace('_', ' '))}",
+        f"- For whom: {_plain(facts['population'] or 'not stated')}",
+        f"- Where and when they were treated: {_plain(_place(run))}",
+        f"- Decision it serves: {_plain(_decision(run))}",
+        "- Not for: treatment without a clinician's judgement; patients unlike those described here.", "",
+        "## Training data", "",
+        f"- {plural(n, run.units.removesuffix('s'))}, {plural(events, 'event')} ({percent(events / n)}); sampling: "
+        f"{run.schema.study.sampling}",
+        f"- Left out: {_plain(', '.join(f'{k} {reason}' for reason, k in run.summary['excluded'].items()) or 'nobody')}",
+        f"- Missing values: {'imputed inside each fold' if run.schema.missing == 'impute' else 'complete cases only'}", "",
+        "## Performance", "",
+        f"Judged by {_plain(split_words(run))}. {_plain(facts['validation'][0].upper() + facts['validation'][1:])}.", "",
+    ]  # fmt: skip
+    lines += _performance(run)
+    lines += ["", "## Models", ""]
+    for name, found in run.metrics["predictors"].items():
+        lines.append(f"- {_plain(name)}: {_model(found)}")
+    lines += ["", "## Limitations", ""]
+    lines += [f"- {_plain(text)}" for text in _limitations(run)]
+    lines += [
+        "", "## Provenance", "",
+        f"- osml {run.environment['osml']}, Python {run.environment['python']}, seed {run.schema.validation.seed}",
+        f"- Schema SHA-256 {run.manifest['schema_sha256']}",
+        f"- Table SHA-256 {run.summary['sha256']}",
+        "- Full report: report/report.html", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _place(run: Run) -> str:
+    return ", ".join(str(run.facts[key]) for key in ("centre", "period") if run.facts[key]) or "not stated"
+
+
+def _decision(run: Run) -> str:
+    decision = run.schema.decision
+    if decision is None:
+        return "no decision stated"
+    low, high = (f"{100 * t:g}" for t in decision.thresholds)
+    return f"{decision.action}, at risks from {low} to {high} %"
+
+
+def _performance(run: Run) -> list[str]:
+    label = "Harrell's C" if run.survival else "AUC"
+    hidden = bool(run.withheld)
+    lines = [f"| Predictor | {label} (95 %) | Calibration slope | Brier |", "|---|---|---|---|"]
+    notes: dict[str, None] = {}
+    for name, facts in run.metrics["predictors"].items():
+        found = facts["out_of_fold"]
+        entry = found.get(run.measure, found)
+        if entry.get("value") is None:
+            area = _plain(entry.get("reason", "not estimable"))
+        else:
+            area = f"{entry['value']:.2f}"
+            if entry.get("low") is not None:
+                area += f" ({entry['low']:.2f} to {entry['high']:.2f})"
+                notes[f"Interval: {_plain(entry['interval'])}."] = None
+        slope, brier = ("withheld" if hidden else _value(found.get(k, {}), d) for k, d in (("slope", 2), ("brier", 3)))
+        lines.append(f"| {_plain(name)} | {area} | {slope} | {brier} |")
+    return [*lines, "", *notes]
+
+
+def _value(entry: dict[str, Any], digits: int) -> str:
+    return "–" if entry.get("value") is None else f"{entry['value']:.{digits}f}"
+
+
+def _model(found: dict[str, Any]) -> str:
+    if "final" in found:
+        return f"not fitted to all patients ({_plain(found['final'].get('failed', 'failed'))})"
+    parts = [f"inputs kept: {', '.join(_plain(name) for name in found.get('selected', {})) or 'none'}"]
+    if "candidate_parameters" in found:
+        parts.append(f"{found['candidate_parameters']} candidate parameters")
+    shrinkage = found.get("shrinkage")
+    if shrinkage:
+        if shrinkage["kind"] == "none":
+            parts.append("not shrunken")
+        else:
+            parts.append(
+                f"shrinkage {shrinkage['kind']}, factor {shrinkage['slope']:.2f} ({_plain(shrinkage['source'])})"
+            )
+    return "; ".join(parts)
+
+
+def _limitations(run: Run) -> list[str]:
+    out = []
+    if "internally" in run.facts["validation"]:
+        out.append("No external validation: performance elsewhere or later is not known.")
+    for c in run.checks:
+        if c["code"] == "OSML015":  # names patients; the report counts them
+            continue
+        reason = f" Accepted: {c['accepted']}." if c["accepted"] else ""
+        out.append(f"{c['code']} {c['title']}: {c['evidence']}.{reason}")
+    twins = sum(c["code"] == "OSML015" for c in run.checks)
+    if twins:
+        out.append(f"OSML015: {plural(twins, 'pair')} of patients share all their values.")
+    return out or ["None was found by the checks; that is not the same as none."]
+
+
+def _plain(text: object) -> str:
+    """One line in which nothing of a label is Markdown or HTML."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", line)

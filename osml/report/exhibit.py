@@ -1,0 +1,47 @@
+"""One figure of the report with everything that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure, or why there is none.
+
+    Attributes
+    ----------
+    name : str
+        File name without its ending, and id in the page.
+    title : str
+    caption : object
+        What is drawn and which predictions it uses.
+    figure : Figure or None
+    header, data
+        What is drawn, in full, for the CSV.
+    shown : rows or None
+        Fewer rows of the same columns for the page; None shows all of `data`.
+    reason : str
+        Why there is no figure.
+    """
+
+    name: str
+    title: str
+    caption: object = ""
+    figure: Figure | None = None
+    header: Sequence[str] = ()
+    data: Rows = ()
+    shown: Rows | None = None
+    reason: str = ""
+
+
+def unavailable(name: str, title: str, reason: str) -> Exhibit:
+    """The place of a figure that these data do not give."""
+    return Exhibit(name, title, reason=reason)

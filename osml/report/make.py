@@ -1,0 +1,107 @@
+"""Make the report of a run from its folder alone: nothing is fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from osml.errors import NotEstimableError
+from osml.explanation.drawing import save
+from osml.explanation.figures import dependence_figure, summary_figure, typical_units, waterfall_figure
+from osml.explanation.run import Explained, explain_run
+from osml.files import atomic_write, write_csv
+from osml.report.card import model_card
+from osml.report.exhibit import Exhibit, unavailable
+from osml.report.figures_calibration import calibration_exhibits
+from osml.report.figures_decision import decision_exhibit
+from osml.report.figures_flow import flow_exhibit
+from osml.report.figures_roc import roc_exhibit
+from osml.report.figures_survival import incidence_exhibit, risk_group_exhibit
+from osml.report.page import Exhibits, page
+from osml.report.run import Run, read_run
+
+_CAPTION = "Final model, training patients: explanation, not performance. "
+
+
+def make_report(run_dir: str | Path) -> Path:
+    """Write report/report.html, report/figures/ (PDF, PNG, CSV of each figure) and model_card.md of a run.
+
+    Made from stored predictions, metrics and models; the same run gives the same bytes. report.html needs no network.
+
+    Parameters
+    ----------
+    run_dir : folder of a run whose metrics are written
+
+    Returns
+    -------
+    Path
+        The HTML file.
+
+    Raises
+    ------
+    RunError
+        The folder holds no results, or predictions that its own splits contradict.
+    """
+    run = read_run(Path(run_dir))
+    exhibits = _exhibits(run)
+    folder = run.path / "report"
+    for exhibit in exhibits.all():
+        if exhibit.figure is not None:
+            save(exhibit.figure, folder / "figures", exhibit.name)
+            write_csv(folder / "figures" / f"{exhibit.name}.csv", exhibit.header, exhibit.data)
+    atomic_write(folder / "report.html", page(run, exhibits))
+    atomic_write(run.path / "model_card.md", model_card(run))
+    return folder / "report.html"
+
+
+def _exhibits(run: Run) -> Exhibits:
+    names = list(run.held_out)
+    risks = [] if run.withheld else names
+    decided = [] if run.schema.decision is None else risks
+    return Exhibits(
+        flow=flow_exhibit(run),
+        discrimination=[] if run.survival else [roc_exhibit(run, name) for name in names],
+        calibration=[e for name in risks for e in calibration_exhibits(run, name)],
+        decision=[decision_exhibit(run, name) for name in decided],
+        survival=[incidence_exhibit(run), *(risk_group_exhibit(run, name) for name in names)] if run.survival else [],
+        explanation=[e for name in run.metrics["predictors"] for e in _explanation(run, name)],
+    )
+
+
+def _explanation(run: Run, predictor: str) -> list[Exhibit]:
+    name, title = f"shap_{predictor}", f"Contributions of the inputs, {predictor}"
+    if not (run.path / "bundle" / "predictors" / predictor).is_dir():
+        return [unavailable(name, title, "There is no final model.")]
+    try:
+        explained = explain_run(run.path, predictor)
+    except NotEstimableError as error:
+        return [unavailable(name, title, error.what)]
+    figure, (header, rows) = summary_figure(explained)
+    method = f"{_CAPTION}SHAP values on the {explained.scale} scale, {explained.method}. "
+    caption = f"{method}One mark a {run.units.removesuffix('s')}; the input that moves predictions most is on top."
+    out = [Exhibit(name, title, caption, figure, header, rows)]
+    figure, (header, data) = dependence_figure(explained)
+    caption = f"{_CAPTION}Each input's value against its contribution."
+    shown = [row for j in explained.shap.order for row in _ends(explained, data, explained.columns[j].name)]
+    out.append(
+        Exhibit(f"{name}_dependence", f"Value and contribution, {predictor}", caption, figure, header, data, shown)
+    )
+    if run.withheld:
+        return out
+    median, high = typical_units(explained)
+    for key, unit, words in (
+        ("median", median, "median prediction"),
+        ("high", high, "a high prediction (90th percentile)"),
+    ):
+        figure, (header, data) = waterfall_figure(explained, unit)
+        caption = f"{_CAPTION}From the average to one patient with {words}; which patient is not recorded here."
+        out.append(Exhibit(f"{name}_{key}", f"One patient with {words}, {predictor}", caption, figure, header, data))
+    return out
+
+
+def _ends(explained: Explained, data: list[tuple[object, ...]], name: str) -> list[tuple[object, ...]]:
+    """A few rows of one input: each level once, or the lowest, middle and highest value."""
+    mine = [row for row in data if row[0] == name]
+    column = next(c for c in explained.columns if c.name == name)
+    if column.levels:
+        return list({row[1]: row for row in mine}.values())
+    return [mine[0], mine[(len(mine) - 1) // 2], mine[-1]]

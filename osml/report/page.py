@@ -1,0 +1,189 @@
+"""The page: sections in the order in which a reader asks, one self-contained HTML file without a script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from osml.explanation.drawing import inline_svg
+from osml.report import tables
+from osml.report.exhibit import Exhibit
+from osml.report.html import Markup, bullets, details, join, table, tag
+from osml.report.run import Run
+from osml.report.summary import RESEARCH, summary_paragraphs, warnings
+from osml.report.wording import event_words
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """Figures of a report by the section they belong to."""
+
+    flow: Exhibit
+    discrimination: Sequence[Exhibit]
+    calibration: Sequence[Exhibit]
+    decision: Sequence[Exhibit]
+    survival: Sequence[Exhibit]
+    explanation: Sequence[Exhibit]
+
+    def all(self) -> list[Exhibit]:
+        """Every figure, in the order of the page."""
+        groups = (self.discrimination, self.calibration, self.decision, self.survival, self.explanation)
+        return [self.flow, *(e for group in groups for e in group)]
+
+
+def page(run: Run, exhibits: Exhibits) -> str:
+    """The report as HTML text; the same run gives the same bytes."""
+    title = str(run.facts["title"])
+    sections = [s for s in _sections(run, exhibits) if s is not None]
+    links = tag("ol", *(tag("li", tag("a", words, href=f"#{name}")) for name, words, _ in sections))
+    head = tag(
+        "head",
+        Markup('<meta charset="utf-8">'),
+        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        tag("title", f"{title}: report"),
+        tag("style", Markup(files("osml.report").joinpath("report.css").read_text(encoding="utf-8"))),
+    )
+    notices = tag("ul", *(tag("li", text) for text in warnings(run)), class_="warnings", aria_label="Warnings")
+    body = tag(
+        "body",
+        tag("header", tag("h1", title), tag("p", f"Report of the study {run.schema.name}", class_="subtitle"), notices),
+        tag("nav", links, aria_label="Contents"),
+        tag("main", *(tag("section", tag("h2", words), *content, id=name) for name, words, content in sections)),
+        tag(
+            "footer",
+            f"{RESEARCH} Figures as PDF and PNG and their data: report/figures. Tables: tables, report/tables.",
+        ),
+    )
+    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+Section = tuple[str, str, list[object]]
+
+
+def _sections(run: Run, exhibits: Exhibits) -> list[Section | None]:
+    withheld = [tag("p", f"Not shown: {run.withheld}.", class_="absent")] if run.withheld else []
+    fixed = "Predicted risks should agree with what happened."
+    if not run.independent_test:
+        fixed += " Their average does so by design when patients are resampled from one cohort: it is no evidence. The slope is."
+    what = "Who comes before whom in risk; the area or C is 0.5 for chance and 1 for perfect order."
+    return [
+        ("summary", "Summary", [*summary_paragraphs(run), _key_facts(run)]),
+        ("patients", "Patients", [_figures([exhibits.flow])]),
+        ("baseline", "Baseline characteristics", [_baseline(run)]),
+        ("regression", "Regression tables", _regression(run)),
+        ("results", "Results of all predictors", [tables.leaderboard(run), _optional(run), tables.optimism(run)]),
+        ("discrimination", "Discrimination", [tag("p", what), _figures(exhibits.discrimination)])
+        if exhibits.discrimination
+        else None,
+        ("calibration", "Calibration", withheld or [tag("p", fixed), _figures(exhibits.calibration)]),
+        ("decision", "Decision curve", withheld or [_decision(run), _figures(exhibits.decision)]),
+        ("survival", "Survival", [_figures(exhibits.survival)]) if exhibits.survival else None,
+        ("nomogram", "Nomogram", _nomograms(run)),
+        ("explanation", "What the model does", [_explanation(), _figures(exhibits.explanation)]),
+        ("checks", "Checks", [*tables.checks(run)]),
+        ("comparisons", "Comparisons", [tables.comparisons(run)]),
+        ("provenance", "Environment and provenance", [tables.provenance(run)]),
+    ]
+
+
+def _key_facts(run: Run) -> Markup:
+    study, facts = run.schema.study, run.facts
+    rows = [
+        ("Event", event_words(run)),
+        ("Time of prediction", str(facts["time_of_prediction"]).replace("_", " ")),
+        ("Population", facts["population"] or "not stated"),
+        ("Centre, period", ", ".join(str(facts[k]) for k in ("centre", "period") if facts[k]) or "not stated"),
+        ("Sampling", str(study.sampling).replace("_", "-")),
+        ("Missing values", "imputed inside each fold" if run.schema.missing == "impute" else "complete cases only"),
+    ]
+    if study.prevalence is not None:
+        rows.append(("Prevalence", f"{study.prevalence.value:g} ({study.prevalence.source})"))
+    return tag("dl", *(part for term, text in rows for part in (tag("dt", term), tag("dd", text))), class_="key")
+
+
+def _baseline(run: Run) -> object:
+    found = tables.run_table(run.path / "tables" / "table_one.csv", "Table 1", text_columns=2)
+    return found or tag("p", "The run wrote no table of baseline characteristics.")
+
+
+def _regression(run: Run) -> list[object]:
+    out: list[object] = [
+        tag("p", "How each input goes with the outcome in these patients: description, not performance. Screening inputs by "
+            "their univariable p-value misleads; the full model stands beside it for that reason.")
+    ]  # fmt: skip
+    for name, facts in run.metrics["predictors"].items():
+        parts: list[object] = []
+        for kind, words in (
+            ("univariable", "Univariable: one model per input"),
+            ("multivariable", "Multivariable: all inputs together"),
+            ("screened", "Screened: inputs that entered by their univariable p-value (not recommended)"),
+        ):
+            parts.append(tables.run_table(run.path / "tables" / f"{kind}_{name}.csv", f"{words}, {name}"))
+        if not any(parts):
+            why = facts.get("regression_tables", {}).get("reason", "not made")
+            out.append(tag("p", f"{name}: no regression table ({why})."))
+        else:
+            out.append(details(f"Regression tables of {name}", *parts))
+    return out
+
+
+def _optional(run: Run) -> Markup | None:
+    return None if run.withheld else tables.horizons(run)
+
+
+def _decision(run: Run) -> object:
+    decision = run.schema.decision
+    if decision is None:
+        return tag(
+            "p", "No decision stated: without an action and a range of risks fixed beforehand there is no curve."
+        )
+    return None
+
+
+def _explanation() -> Markup:
+    return tag(
+        "p",
+        "How the final model's inputs move its prediction, for the patients it was fitted to: this explains the model, it is "
+        "no evidence of performance and none of cause. A contribution of 0 is the average patient's.",
+    )
+
+
+def _nomograms(run: Run) -> list[object]:
+    out: list[object] = []
+    for name, facts in run.metrics["predictors"].items():
+        sheet = run.path / "nomogram" / name / "nomogram.svg"
+        if not sheet.is_file():
+            reason = run.withheld or facts.get("nomogram", facts.get("final", {})).get("reason") or "it was not drawn"
+            out.append(tag("p", f"{name}: no nomogram, because {reason}.", class_="absent"))
+            continue
+        data = base64.b64encode(sheet.read_bytes()).decode("ascii")
+        image = Markup(f'<img src="data:image/svg+xml;base64,{data}" alt="Nomogram of {tag("span", name)[6:-7]}">')
+        caption = tag(
+            "figcaption", f"Nomogram of {name}: add the points of all inputs and read the risk. For printing: ",
+            tag("code", f"nomogram/{name}/nomogram.pdf"), ".",
+        )  # fmt: skip
+        frame = tag("div", image, class_="sheet", tabindex="0", role="region", aria_label=f"Nomogram of {name}")
+        out.append(tag("figure", frame, caption, class_="wide"))
+    return out
+
+
+def _figures(exhibits: Sequence[Exhibit]) -> Markup:
+    return tag("div", *(_figure(e) for e in exhibits), class_="figures")
+
+
+def _figure(exhibit: Exhibit) -> Markup:
+    if exhibit.figure is None:
+        return tag("p", tag("strong", exhibit.title), f": not shown. {exhibit.reason}", class_="absent")
+    drawing = Markup(inline_svg(exhibit.figure, exhibit.name.replace(".", "-"), exhibit.title))
+    rows = exhibit.data if exhibit.shown is None else exhibit.shown
+    whole = "" if exhibit.shown is None else f" All values: figures/{exhibit.name}.csv."
+    shown = table([str(h).replace("_", " ") for h in exhibit.header], rows, exhibit.title)
+    return tag(
+        "figure", tag("h3", exhibit.title), drawing, tag("figcaption", exhibit.caption),
+        details("Data of this figure", shown, tag("p", whole, class_="note") if whole else None), id=exhibit.name,
+    )  # fmt: skip

@@ -1,0 +1,42 @@
+"""The only door for the app and the command line: load a run or a bundle, ask what it needs, predict, explain, print.
+
+Nothing is fitted and nothing is unpickled here. A bundle is verified file by file and its golden cases are replayed
+before it serves.
+"""
+
+from osml.runs.bundle import manifest_hash
+from osml.serving.explain import Answer, Contribution, Curve, Explanation, Gap
+from osml.serving.export import record, rows_csv, rows_table
+from osml.serving.form import Field, needed_inputs
+from osml.serving.loading import available_predictors, bundle_folder, find_bundles, load, made_up, read_patients
+from osml.serving.model import Model, Row
+from osml.serving.uploads import read_upload
+from osml.serving.words import fact_rows, in_hundred, interval_words, percent, statement
+
+__all__ = [
+    "Answer",
+    "Contribution",
+    "Curve",
+    "Explanation",
+    "Field",
+    "Gap",
+    "Model",
+    "Row",
+    "available_predictors",
+    "bundle_folder",
+    "fact_rows",
+    "find_bundles",
+    "in_hundred",
+    "interval_words",
+    "load",
+    "made_up",
+    "manifest_hash",
+    "needed_inputs",
+    "percent",
+    "read_patients",
+    "read_upload",
+    "record",
+    "rows_csv",
+    "rows_table",
+    "statement",
+]

@@ -1,0 +1,180 @@
+"""Why a prediction is what it is: exact SHAP values, what gaps could change, how each input acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.cohort.cohort import Cohort
+from osml.predictors.chain import Chain
+from osml.predictors.contract import Design
+from osml.predictors.learn import complete
+from osml.predictors.nomogram import FittedNomogram
+from osml.predictors.recipe import InputRecipe
+from osml.serving.form import Field
+
+Float = NDArray[np.float64]
+GRID = 41
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """Share of one input in one patient's linear predictor, against the training mean (an exact SHAP value).
+
+    imputed : the value was not given; `shown` is what the model took for it
+    """
+
+    input: str
+    label: str
+    shown: str
+    value: float
+    imputed: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Contributions on the log-odds (Cox: log-hazard) scale: base + their sum = the patient's linear predictor."""
+
+    base: float
+    contributions: tuple[Contribution, ...]
+    lp: float
+    scale: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One input of one patient as it was read, in the model's unit; `given` is False when it was missing."""
+
+    input: str
+    label: str
+    shown: str
+    given: bool
+
+
+@dataclass(frozen=True)
+class Gap:
+    """An input that was not given: what was taken for it, and the risks if it were anything in the training range.
+
+    low, high : smallest and largest risk, one per probability
+    """
+
+    input: str
+    label: str
+    taken: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Contribution of one input to the linear predictor at each of `values`, against the training mean.
+
+    values : positions of levels, or numbers over the training range
+    shown : the same as text
+    """
+
+    input: str
+    label: str
+    kind: str
+    unit: str
+    values: tuple[float, ...]
+    shown: tuple[str, ...]
+    effect: tuple[float, ...]
+
+
+def explain_unit(fitted: FittedNomogram, design: Design, means: Float) -> Explanation:
+    """Exact SHAP values of a design with one unit."""
+    values, imputed = complete(fitted.imputer, fitted.recipe.values(design))
+    base, start, parts = fitted.model.intercept, 0, []
+    for term in fitted.model.terms:
+        stop = start + len(term.columns)
+        coef, mean = fitted.model.coef[start:stop], means[start:stop]
+        base += float(mean @ coef)
+        item = fitted.recipe.input(term.inputs[0])
+        own = float((term.basis(values)[0] - mean) @ coef)
+        gone = bool(imputed[item.name][0])
+        parts.append(Contribution(item.name, item.label, shown(item, float(values[item.name][0])), own, gone))
+        start = stop
+    lp = base + sum(p.value for p in parts)
+    return Explanation(base, tuple(parts), lp, "log hazard" if fitted.horizons else "log odds")
+
+
+def answers(unit: Cohort, asked: Sequence[Field]) -> tuple[Answer, ...]:
+    """What a single unit gave for each input."""
+    out = []
+    for field in asked:
+        x = float(unit.values[field.name][0])
+        if np.isnan(x):
+            words = "not given"
+        else:
+            words = field.levels[int(x)] if field.kind == "category" else f"{x:.6g} {field.unit}".strip()
+        out.append(Answer(field.name, field.label, words, not np.isnan(x)))
+    return tuple(out)
+
+
+def fill_gaps(chain: Chain, unit: Cohort, asked: Sequence[Field]) -> tuple[Gap, ...]:
+    """Each input that a single unit lacks, varied over its training range while the other gaps stay imputed."""
+    fitted = chain.fitted
+    assert isinstance(fitted, FittedNomogram)
+    filled, _ = complete(fitted.imputer, fitted.recipe.values(chain.design(unit)))
+    out = []
+    for field in asked:
+        if not np.isnan(unit.values[field.name][0]):
+            continue
+        if field.kind == "category":
+            grid = np.arange(len(field.levels), dtype=np.float64)
+        elif field.training is not None:
+            grid = np.linspace(*field.training, GRID)
+        else:
+            continue  # no range of training values to try
+        p = chain.predict(_copies(unit, field.name, grid)).p
+        items = {i.name: i for i in fitted.recipe.inputs}
+        taken = shown(items[field.name], float(filled[field.name][0])) if field.name in items else "its own estimate"
+        out.append(Gap(field.name, field.label, taken, tuple(p.min(axis=0).tolist()), tuple(p.max(axis=0).tolist())))
+    return tuple(out)
+
+
+def curves(fitted: FittedNomogram, means: Float) -> tuple[Curve, ...]:
+    """Contribution of every input of the model over its training range."""
+    out, start = [], 0
+    for term in fitted.model.terms:
+        stop = start + len(term.columns)
+        item = fitted.recipe.input(term.inputs[0])
+        if item.kind == "category":
+            grid = np.arange(len(item.levels), dtype=np.float64)
+        else:
+            grid = np.linspace(*fitted.ranges.get(item.name, (np.nan, np.nan)), GRID)
+        if np.all(np.isfinite(grid)):
+            effect = (term.basis({item.name: grid}) - means[start:stop]) @ fitted.model.coef[start:stop]
+            words = tuple(shown(item, x) for x in grid.tolist())
+            out.append(
+                Curve(
+                    item.name,
+                    item.label,
+                    item.kind,
+                    item.shown_unit,
+                    tuple(grid.tolist()),
+                    words,
+                    tuple(effect.tolist()),
+                )
+            )
+        start = stop
+    return tuple(out)
+
+
+def shown(item: InputRecipe, value: float) -> str:
+    """A value as a reader would write it: the level, or the number with its unit."""
+    return item.levels[int(value)] if item.kind == "category" else f"{value:.4g} {item.shown_unit}".strip()
+
+
+def _copies(unit: Cohort, name: str, grid: Float) -> Cohort:
+    n = len(grid)
+    units = tuple(str(i) for i in range(n))
+    values: Mapping[str, Float] = {key: np.repeat(x, n) for key, x in unit.values.items()} | {name: grid}
+    kit = {key: (np.repeat(low, n), np.repeat(high, n)) for key, (low, high) in unit.kit.items()}
+    return replace(
+        unit, units=units, patients=units, copies=np.zeros(n, dtype=np.intp), values=values, kit=kit, keys={}
+    )

@@ -1,0 +1,183 @@
+"""The form of a model: which inputs it asks for, in which units, and one patient's answers as a table of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from osml.cohort.table import Table
+from osml.cohort.units import conversion_factor, units_like
+from osml.errors import TableError
+from osml.predictors.chain import Chain, upstream_of
+from osml.predictors.nomogram import FittedNomogram
+from osml.schema.model import BinaryInput, CategoryInput, ColumnUnit, Input, LabInput, Schema
+from osml.schema.suggest import hint
+
+# Nobody can type it, so it is neither a number nor anybody's level.
+_NOT_GIVEN = "\x18"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One input of the form: how it is called, what it may be, and what training looked like.
+
+    kind : number or category
+    unit : unit of the model, of `limits` and of `training`
+    units : all units in which it may be entered, the model's first; empty when it has none
+    limits : hard range; values outside are refused
+    training : range of the training axes; values outside are flagged as extrapolated
+    may_be_missing : whether the model was trained to do without it
+    kit_low, kit_high : names of the columns with the assay's range, when the model reads them
+    """
+
+    name: str
+    column: str
+    label: str
+    kind: str
+    unit: str
+    levels: tuple[str, ...]
+    limits: tuple[float, float] | None
+    training: tuple[float, float] | None
+    may_be_missing: bool
+    kit_low: str | None = None
+    kit_high: str | None = None
+    units: tuple[str, ...] = ()
+
+    def in_unit(self, unit: str) -> Field:
+        """The same field with its ranges in another of its units."""
+        factor = conversion_factor(self.unit, unit, self.name)
+
+        def convert(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+            return None if ends is None else (ends[0] * factor, ends[1] * factor)
+
+        return replace(self, unit=unit, limits=convert(self.limits), training=convert(self.training))
+
+
+class FormTable(Table):
+    """Answers of a form: read by `form_schema`, where a table of the same columns is read by the study's own schema."""
+
+
+def fields(schema: Schema, chain: Chain) -> tuple[Field, ...]:
+    """The inputs that a predictor and those that feed it need, in axis order."""
+    return tuple(_field(schema, chain, name) for name in needed_inputs(schema, chain.name))
+
+
+def needed_inputs(schema: Schema, name: str) -> list[str]:
+    """Inputs of a predictor and of those that feed it, and the inputs that its kit bands look at, in order."""
+    names: list[str] = []
+    for item in schema.predictors[name].inputs:
+        names += [item] if item in schema.inputs else []
+    for source in upstream_of(schema, name):
+        names += needed_inputs(schema, source)
+    for item in list(names):
+        kit = getattr(schema.inputs[item], "kit", None)
+        if item in encoded_inputs(schema, name) and kit is not None and kit.by is not None:
+            names += [other for other in (kit.by.sex, kit.by.age) if other]
+    return list(dict.fromkeys(names))
+
+
+def encoded_inputs(schema: Schema, name: str) -> set[str]:
+    """Labs that a predictor or one that feeds it takes by their kit range."""
+    own = {item for item, how in schema.predictors[name].encode.items() if how != "value"}
+    return own.union(*(encoded_inputs(schema, source) for source in upstream_of(schema, name)))
+
+
+def reading_schema(schema: Schema, name: str) -> Schema:
+    """The schema for new tables: a kit range that the predictor does not use is not asked for."""
+    encoded = encoded_inputs(schema, name)
+    inputs = {
+        key: block.model_copy(update={"kit": None}) if isinstance(block, LabInput) and key not in encoded else block
+        for key, block in schema.inputs.items()
+    }
+    return schema.model_copy(update={"inputs": inputs})
+
+
+def form_schema(schema: Schema) -> Schema:
+    """The schema by which a form is read: the unit stands beside each value, levels are named as on the axis."""
+    inputs: dict[str, Input] = {}
+    for name, block in schema.inputs.items():
+        if isinstance(block, CategoryInput):
+            changes: dict[str, Any] = {"groups": None}
+        elif isinstance(block, BinaryInput):
+            changes = {}
+        else:
+            changes = {"table_unit": ColumnUnit(column=_unit_column(name)) if block.unit else None}
+        inputs[name] = block.model_copy(update={"column": None, **changes})
+    cohort = schema.cohort.model_copy(update={"missing": (_NOT_GIVEN,)})
+    return schema.model_copy(update={"inputs": inputs, "cohort": cohort})
+
+
+def form_table(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str]) -> FormTable:
+    """One row of answers.
+
+    Parameters
+    ----------
+    cells : input, or column of a kit range → text as typed; "" or left out is "not given"
+    units : input → unit in which it was given, where that is not the model's
+
+    Raises
+    ------
+    TableError
+        An input that the model does not have, or a unit in which it cannot be given.
+    """
+    by_name = {f.name: f for f in asked}
+    kit_columns = {side for f in asked for side in (f.kit_low, f.kit_high) if side is not None}
+    for name in cells:
+        if name not in by_name and name not in kit_columns:
+            raise TableError(f"the model has no input {name!r}", do=hint(name, by_name))
+    for name, unit in units.items():
+        if name not in by_name:
+            raise TableError(f"the model has no input {name!r}", do=hint(name, by_name))
+        if unit not in by_name[name].units:
+            raise TableError(
+                f"{name} cannot be given in {unit!r}", do=f"Units: {', '.join(by_name[name].units) or 'none'}."
+            )
+    columns = dict(_cells(asked, cells, units))
+    return FormTable("form", tuple(columns), (tuple(columns.values()),), (1,), "")
+
+
+def _cells(
+    asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    for field in asked:
+        text = cells.get(field.name, "")
+        yield field.name, text if text.strip() else _NOT_GIVEN
+        if field.kind == "number" and field.unit:
+            yield _unit_column(field.name), units.get(field.name, field.unit)
+        for side in (field.kit_low, field.kit_high):
+            if side is not None:
+                yield side, cells.get(side, "").strip() or _NOT_GIVEN
+
+
+def _unit_column(name: str) -> str:
+    return f"{_NOT_GIVEN}unit of {name}"
+
+
+def _field(schema: Schema, chain: Chain, name: str) -> Field:
+    block = schema.inputs[name]
+    category = isinstance(block, (BinaryInput, CategoryInput))
+    encoded = name in encoded_inputs(schema, chain.name)
+    kit = block.kit if isinstance(block, LabInput) and encoded else None
+    unit = getattr(block, "unit", None) or ""
+    return Field(
+        name=name,
+        column=block.column or name,
+        label=block.label or name,
+        kind="category" if category else "number",
+        unit=unit,
+        levels=block.levels if isinstance(block, (BinaryInput, CategoryInput)) else (),
+        limits=getattr(block, "limits", None),
+        training=None if encoded else training_range(chain, name),
+        may_be_missing=schema.missing == "impute",
+        kit_low=kit.low if kit is not None and isinstance(kit.low, str) else None,
+        kit_high=kit.high if kit is not None and isinstance(kit.high, str) else None,
+        units=units_like(unit) if unit and not encoded else (unit,) if unit else (),
+    )
+
+
+def training_range(chain: Chain, name: str) -> tuple[float, float] | None:
+    """Range of a number over the training patients, of this predictor or of one that feeds it."""
+    if isinstance(chain.fitted, FittedNomogram) and name in chain.fitted.ranges:
+        return chain.fitted.ranges[name]
+    return next((r for link in chain.upstream if (r := training_range(link, name)) is not None), None)

@@ -1,0 +1,83 @@
+"""What stands beside every prediction, in words: for whom it holds, what the number means, how sure it is."""
+
+from __future__ import annotations
+
+from osml.predictors.contract import NO_INTERVAL
+from osml.serving.model import Model, Row
+
+NOT_STATED = "not stated"
+
+
+def statement(model: Model) -> list[tuple[str, str]]:
+    """(heading, words) in the order in which they must be read: event, horizon, time, patients, validation."""
+    facts, fitted = model.facts, model.fitted
+    horizons = ", ".join(f"{h:g}" for h in fitted.horizons)
+    return [
+        ("Event", str(facts["event"])),
+        ("Horizon", f"{horizons} {fitted.time_unit}s after prediction" if horizons else "none: the outcome as it turns out"),
+        ("Time of prediction", str(facts["time_of_prediction"]).replace("_", " ")),
+        ("Population", str(facts["population"] or NOT_STATED)),
+        ("Centre", str(facts["centre"] or NOT_STATED)),
+        ("Years", str(facts["period"] or NOT_STATED)),
+        ("Developed with", f"{facts['n']} patients, {facts['events']} with the event"),
+        ("Validation", str(facts["validation"])),
+    ]
+
+
+def fact_rows(model: Model) -> list[tuple[str, str]]:
+    """`statement` and what else a model card needs: sampling, prevalence, accepted checks, identity."""
+    facts = model.facts
+    prevalence = facts["prevalence"]
+    rows = statement(model)
+    rows.append(("Sampling", str(facts["sampling"]).replace("_", "-")))
+    if prevalence:
+        rows.append(("Prevalence", f"{prevalence['value']:g} ({prevalence['source']})"))
+    if model.withheld:
+        rows.append(("Withheld", model.withheld))
+    rows += [("Accepted " + code, str(reason)) for code, reason in facts["accepted"].items()]
+    rows += [
+        (f"{check['code']} {check['subject']}".strip(), str(check["title"]))
+        for check in facts["checks"]
+        if check["subject"] in ("", model.name, *model.schema.inputs)
+    ]
+    if facts["synthetic"]:
+        rows.append(("Synthetic data", str(facts["synthetic"])))
+    return [
+        *rows,
+        ("Model", f"{model.schema.name} / {model.name}"),
+        ("osml", str(model.bundle.manifest["osml"])),
+        ("SHA-256 of the manifest", model.bundle.model_hash),
+    ]
+
+
+def percent(p: float) -> str:
+    """A probability as a reader needs it: whole percent, and never 0 or 100.
+
+    >>> percent(0.3241), percent(0.001), percent(0.9999)
+    ('32 %', 'below 1 %', 'above 99 %')
+    """
+    if p < 0.01:
+        return "below 1 %"
+    return "above 99 %" if p > 0.99 else f"{100 * p:.0f} %"
+
+
+def in_hundred(p: float) -> str:
+    """The same as a natural frequency.
+
+    >>> in_hundred(0.3241), in_hundred(0.001)
+    ('32 of 100', 'fewer than 1 of 100')
+    """
+    if p < 0.01:
+        return "fewer than 1 of 100"
+    return "more than 99 of 100" if p > 0.99 else f"{100 * p:.0f} of 100"
+
+
+def interval_words(row: Row, k: int = 0) -> str:
+    """The k-th interval with its kind, or that there is none.
+
+    >>> interval_words(Row(1, "", "ok", (0.3,)))
+    'no interval available'
+    """
+    if row.low is None or row.high is None:
+        return NO_INTERVAL
+    return f"{percent(row.low[k])} to {percent(row.high[k])}: {row.interval}"

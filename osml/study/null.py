@@ -1,0 +1,56 @@
+"""What pooled leave-one-patient-out discrimination is worth when there is nothing to find.
+
+Leaving a patient out shifts the rest of the labels against that patient, so noise averages below one half on pooled
+scores. The mean over permutations of the labels, the whole pipeline run again, is the value to compare with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from osml.cohort.cohort import Cohort, SurvivalOutcome
+from osml.cohort.splits import derive_seed, make_folds
+from osml.errors import NotEstimableError
+from osml.evaluation.concordance import harrell_c
+from osml.evaluation.discrimination import auc
+from osml.predictors.chain import fit_chain
+from osml.schema.model import LeaveOnePatientOut, Schema
+from osml.study.leakage import light, permute_outcomes
+
+PERMUTATIONS = 20
+
+
+def pooled_discrimination(cohort: Cohort, units: list[str], lp: list[float]) -> float:
+    """AUC (survival: Harrell's C) of out-of-fold scores pooled over all folds; NaN when it does not exist."""
+    position = {unit: i for i, unit in enumerate(cohort.units)}
+    index = np.array([position[u] for u in units], dtype=np.intp)
+    assert cohort.outcome is not None
+    outcome = cohort.outcome.take(index)
+    try:
+        if isinstance(outcome, SurvivalOutcome):
+            return harrell_c(outcome.time, outcome.event, np.array(lp)).value
+        return auc(outcome.y, np.array(lp))
+    except NotEstimableError:
+        return float("nan")
+
+
+def pooled_null_mean(schema: Schema, name: str, cohort: Cohort) -> tuple[float, int]:
+    """Mean pooled leave-one-patient-out discrimination over permuted labels, and how many permutations count."""
+    schema = light(schema)
+    values = []
+    for number in range(PERMUTATIONS):
+        rng = np.random.default_rng(derive_seed(schema.validation.seed, number, 0, "null"))
+        permuted = permute_outcomes(cohort, rng)
+        units: list[str] = []
+        lp: list[float] = []
+        try:
+            for fold in make_folds(permuted, LeaveOnePatientOut(kind="leave_one_patient_out"), 0):
+                chain = fit_chain(schema, name, permuted.of(fold.train), (schema.validation.seed, 0, fold.index))
+                prediction = chain.predict(permuted.of(fold.test))
+                units += prediction.units
+                lp += prediction.lp.tolist()
+        except NotEstimableError:
+            continue
+        values.append(pooled_discrimination(permuted, units, lp))
+    good = [v for v in values if np.isfinite(v)]
+    return (float(np.mean(good)) if good else float("nan")), len(good)
