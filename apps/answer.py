@@ -17,13 +17,15 @@ from osml.serving import Model, Row, in_hundred, interval_words, percent, record
 def show(model: Model, patient: Patient) -> None:
     """Everything about one prediction."""
     result = patient.result
-    st.header("Result")
+    st.subheader("Result")
     st.markdown("  \n".join(f"**{plain(name)}:** {plain(words)}" for name, words in statement(model)))
     if not result.ok:
         st.error(f"No prediction: {plain(result.status)}")
         return
     if model.withheld:
         st.warning(f"No probability is shown: {plain(model.withheld)}")
+    answers = model.answers(patient.table, patient.row)
+    st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
     for k, column in enumerate(model.columns if result.p else ()):
         _risk(model, result, k, column)
     _cautions(model, patient)
@@ -33,9 +35,6 @@ def show(model: Model, patient: Patient) -> None:
     st.markdown(small("Against the average patient of the training data. It describes the model, not causes."))
     charts.contributions(explanation)
     _downloads(model, patient)
-    with st.expander("Inputs as they were read"):
-        answers = model.answers(patient.table, patient.row)
-        show_grid(Grid(("Input", "Value"), tuple((a.label, a.shown) for a in answers)))
     identity = f"{model.schema.name} / {model.name}, manifest SHA-256 {model.bundle.model_hash}"
     st.markdown(f"**Model:** {plain(identity)}")
     st.markdown(f"**{plain(NOTICE)}**")
@@ -45,13 +44,13 @@ def _risk(model: Model, result: Row, k: int, column: str) -> None:
     p, event = result.p[k], str(model.facts["event"])
     horizon = f" by {column}s" if model.fitted.horizons else ""
     with st.container(border=True):
-        st.markdown(f"#### Risk of {plain(event + horizon)}: {percent(p)}")
+        st.markdown(f"## {percent(p)}\n\n**risk of {plain(event + horizon)}**")
         st.markdown(f"Interval: {plain(interval_words(result, k))}")
         words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
         if result.low is not None and result.high is not None:
             words += f" (interval: {in_hundred(result.low[k])} to {in_hundred(result.high[k])})"
         st.markdown(f"{words}.")
-        charts.icon_array(p, event)
+        charts.icon_array(p)
 
 
 def _cautions(model: Model, patient: Patient) -> None:

@@ -71,10 +71,10 @@ def _ask(field: Field) -> dict[str, str]:
 
 
 def _label(field: Field) -> str:
-    unit = f" ({plain(field.unit)})" if field.unit else ""
-    ranges = []
+    """Name, unit and ranges in plain words: a screen reader reads the label as it stands."""
+    parts = [field.unit] if field.unit else []
     if field.training is not None:
-        ranges.append(f"training {field.training[0]:.4g} to {field.training[1]:.4g}")
+        parts.append(f"training {field.training[0]:.4g} to {field.training[1]:.4g}")
     if field.limits is not None:
-        ranges.append(f"possible {field.limits[0]:.4g} to {field.limits[1]:.4g}")
-    return f"{plain(field.label)}{unit}" + (f" :small[{plain('; '.join(ranges))}]" if ranges else "")
+        parts.append(f"possible {field.limits[0]:.4g} to {field.limits[1]:.4g}")
+    return plain(f"{field.label} ({'; '.join(parts)})" if parts else field.label)

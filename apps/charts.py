@@ -10,24 +10,28 @@ from frame import show_grid
 from osml.runs.results import Grid
 from osml.serving import Curve, Explanation
 
+TICKS = 5
+
 # Okabe-Ito, readable on white and on dark grounds.
 RAISES, LOWERS = "#D55E00", "#0072B2"
 
 
-def icon_array(p: float, event: str) -> None:
-    """A hundred figures, the filled ones standing for patients with the event."""
+def draw(chart: alt.Chart, words: str) -> None:
+    """A chart with dark letters on a light page and light ones on a dark page: Streamlit's own grey is too faint."""
+    chart = chart.configure_axis(labelColor=_ink(), titleColor=_ink(), labelFontSize=12, titleFontSize=12)
+    st.altair_chart(chart.configure_legend(labelColor=_ink(), labelFontSize=12), width="stretch", alt=words)
+
+
+def icon_array(p: float) -> None:
+    """A hundred circles, the filled ones standing for patients with the event."""
     filled = min(100, max(0, round(100 * p)))
-    marks = []
-    for i in range(100):
-        x, y = 12 + 20 * (i % 20), 12 + 20 * (i // 20)
-        style = 'fill="currentColor"' if i < filled else 'fill="none"'
-        marks.append(f'<circle cx="{x}" cy="{y}" r="7" stroke="currentColor" stroke-width="1.5" {style}/>')
-    # Numbers only: no text of a file enters this markup.
-    words = f"{filled} of 100 circles are filled"
-    st.html(
-        f'<svg role="img" aria-label="{words}" viewBox="0 0 404 104" style="width:100%;max-width:404px">'
-        f"<title>{words}</title>{''.join(marks)}</svg>"
+    words = f"{filled} of 100 circles are filled, {100 - filled} are empty"
+    marks = "".join(
+        f'<circle cx="{12 + 20 * (i % 20)}" cy="{12 + 20 * (i // 20)}" r="7" fill="{_ink() if i < filled else "none"}"/>'
+        for i in range(100)
     )
+    picture = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 404 104" width="404" height="104" stroke="{_ink()}" stroke-width="1.5">{marks}</svg>'
+    st.image(picture, alt=words)
 
 
 def contributions(explanation: Explanation) -> None:
@@ -40,7 +44,7 @@ def contributions(explanation: Explanation) -> None:
         alt.Chart(frame)
         .mark_bar()
         .encode(
-            x=alt.X("contribution:Q", title=f"contribution ({explanation.scale})"),
+            x=alt.X("contribution:Q", title=f"contribution ({explanation.scale})", axis=alt.Axis(tickCount=TICKS)),
             y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
             color=alt.Color(
                 "direction:N",
@@ -51,7 +55,7 @@ def contributions(explanation: Explanation) -> None:
         )
         .properties(height=38 * len(parts) + 70)
     )
-    st.altair_chart(bars, width="stretch", alt="Contribution of each input to this prediction; the table below holds it.")
+    draw(bars, "Contribution of each input to this prediction; the table below holds it.")
     rows = tuple(
         (name, f"{c.value:+.3f}", direction) for name, c, direction in zip(names, parts, directions, strict=True)
     )
@@ -72,12 +76,12 @@ def spans(curves: tuple[Curve, ...], scale: str) -> None:
         alt.Chart(frame)
         .mark_bar(color=LOWERS)
         .encode(
-            x=alt.X("span:Q", title=f"largest difference between two patients ({scale})"),
+            x=alt.X("span:Q", title=f"largest difference ({scale})", axis=alt.Axis(tickCount=TICKS)),
             y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
         )
         .properties(height=34 * len(ordered) + 50)
     )
-    st.altair_chart(bars, width="stretch", alt="Largest effect of each input over the training range; table below.")
+    draw(bars, "Largest effect of each input over the training range; table below.")
     rows = tuple(
         (c.label, f"{max(c.effect) - min(c.effect):.3f}", _at(c, max(c.effect)), _at(c, min(c.effect))) for c in ordered
     )
@@ -94,9 +98,9 @@ def curve(one: Curve, scale: str) -> None:
     else:
         frame = pd.DataFrame({"value": one.values, "effect": one.effect})
         base = alt.Chart(frame).mark_line(color=LOWERS, strokeWidth=2.5)
-        x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False))
+        x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickCount=TICKS))
     chart = base.encode(x=x, y=alt.Y("effect:Q", title=f"contribution ({scale})")).properties(height=260)
-    st.altair_chart(chart, width="stretch", alt="Contribution over the training range; the table below holds it.")
+    draw(chart, "Contribution over the training range; the table below holds it.")
     step = 1 if one.kind == "category" else 5
     rows = tuple(
         (shown, f"{effect:+.3f}")
@@ -121,7 +125,7 @@ def decision_curve(points: list[dict[str, float]]) -> None:
         alt.Chart(frame)
         .mark_line(strokeWidth=2.5)
         .encode(
-            x=alt.X("threshold:Q", title="threshold risk"),
+            x=alt.X("threshold:Q", title="threshold risk", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=TICKS)),
             y=alt.Y("net benefit:Q"),
             color=alt.Color(
                 "line:N", title=None, scale=alt.Scale(domain=names, range=[LOWERS, RAISES, "#888888"]),
@@ -131,7 +135,7 @@ def decision_curve(points: list[dict[str, float]]) -> None:
         )
         .properties(height=300)
     )
-    st.altair_chart(chart, width="stretch", alt="Net benefit over the threshold risk; the table below holds it.")
+    draw(chart, "Net benefit over the threshold risk; the table below holds it.")
     rows = tuple(
         (f"{p['threshold']:.2f}", f"{p['model']:+.3f}", f"{p['low']:+.3f} to {p['high']:+.3f}", f"{p['treat_all']:+.3f}")
         for p in points[:: max(1, len(points) // 8)]
@@ -139,6 +143,10 @@ def decision_curve(points: list[dict[str, float]]) -> None:
     )
     with st.expander("Numbers of this chart"):
         show_grid(Grid(("Threshold", "Net benefit", "Interval", "Act on all"), rows))
+
+
+def _ink() -> str:
+    return "#e8e8e8" if st.context.theme.type == "dark" else "#30323d"
 
 
 def _at(one: Curve, effect: float) -> str:

@@ -17,12 +17,22 @@ from osml.serving import Model, available_predictors, find_bundles, load, manife
 from osml.serving.launch import RUN_VARIABLE
 
 MAX_MODELS = 4
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:^=&])")
+# As few marks as possible: a screen reader reads an input's label with its backslashes.
+_MARKDOWN = re.compile(
+    r"([\\`*\[\]<$~|]"  # anywhere: code, emphasis, links, pictures, tags, formulas, table cells
+    r"|^[#>+=-]|^\d+[.)](?=\s)|(?<!\w)_|_(?!\w)"  # at the beginning or end of the text or of a word
+    r"|:(?=[A-Za-z+])|&(?=#?\w+;))"  # directives, icons, entities
+)
 
 
 def plain(text: object) -> str:
     """Text in which nothing is markdown: labels and cells come from files that others wrote."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+    return _MARKDOWN.sub(_escaped, " ".join(str(text).split()))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    mark = match.group(1)
+    return f"{mark[:-1]}\\{mark[-1]}"
 
 
 def small(text: object) -> str:
@@ -71,16 +81,12 @@ def current_results() -> Results | None:
     return results_of(current_model().bundle.path)
 
 
-def notices(model: Model) -> None:
-    """What stands on every page."""
+def heading(title: str, model: Model) -> None:
+    """Top of every page: the notices, the title, and the model it is about."""
     st.markdown(f"**{plain(NOTICE)}**")
     if model.facts["synthetic"]:
         st.warning(f"SYNTHETIC DATA: {plain(model.facts['synthetic'])}. Nothing here holds for a real person.")
-
-
-def heading(title: str, model: Model) -> None:
-    """Title of a page and the model it is about."""
-    st.title(title)
+    st.header(title)
     st.markdown(f"{plain(model.facts['title'])} · model {plain(model.name)}")
 
 

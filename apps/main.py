@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-from frame import choose_model, notices
-from patient import clear_button
+from frame import choose_model
+from patient import clear_button, keep_answers
 
 st.set_page_config(page_title="osml", layout="wide")
 model = choose_model()
 st.session_state["model"] = model
-notices(model)
 clear_button()
+keep_answers()
 page = st.navigation(
     [
         st.Page("pages/predict.py", title="Predict", default=True),

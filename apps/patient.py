@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from osml.cohort.table import Table
-from osml.serving import Model, Row
+from osml.serving import FormTable, Model, Row
 
 _KEY = "patient"
 _GENERATION = "generation"
+ANSWERS = ("cell ", "unit ", "gaps ")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Patient:
     result: Row
     model_hash: str
     predictor: str
+
+    @property
+    def from_form(self) -> bool:
+        return isinstance(self.table, FormTable)
 
 
 def remember(model: Model, table: Table, row: int, result: Row) -> None:
@@ -40,6 +45,13 @@ def current(model: Model) -> Patient | None:
     if patient is None or (patient.model_hash, patient.predictor) != (model.bundle.model_hash, model.name):
         return None
     return patient
+
+
+def keep_answers() -> None:
+    """Streamlit forgets the widgets of a page that is left; assigning their state keeps it."""
+    for key in list(st.session_state):
+        if str(key).startswith(ANSWERS):
+            st.session_state[key] = st.session_state[key]
 
 
 def generation() -> int:

@@ -159,6 +159,42 @@ def nomogram(
     typer.echo(f"wrote {write_nomogram(run, out, page, theme, patient, predictor, font or ())}")
 
 
+@app.command("app")
+def app_(
+    run: Annotated[Path, typer.Argument(help="run, study's folder, bundle, or folder of runs")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser window")] = True,
+) -> None:
+    """Serve the app on this machine: predict, nomogram, performance. Ends with Ctrl-C."""
+    from osml.serving.launch import serve_app
+
+    code = serve_app(run, port=port, browser=browser)
+    if code:
+        raise typer.Exit(EXIT_INTERNAL)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="run folder (or the study's folder, for its latest run)")]) -> None:
+    """Make the report of a finished run again, from its folder alone; nothing is fitted."""
+    from osml.report import make_report
+    from osml.runs.directory import RunDirectory
+
+    typer.echo(f"report    {make_report(RunDirectory.open(run).path)}")
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="run folder (or the study's folder, for its latest run)")],
+    predictor: Annotated[str | None, typer.Option(help="default: the first of the schema that was fitted")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="folder; default: explanation/ in the run")] = None,
+) -> None:
+    """SHAP values of the final model for its training patients: figures (PDF, PNG) and their data (CSV)."""
+    from osml.explanation.write import write_explanation
+    from osml.runs.directory import RunDirectory
+
+    write_explanation(RunDirectory.open(run).path, predictor, out, typer.echo)
+
+
 @synth.command("nac")
 def synth_nac(
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")] = Path("examples/nac"),

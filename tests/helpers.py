@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from osml.cohort.build import BuiltCohort, read_cohort
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.errors import TableError
 from osml.schema.load import LoadedSchema, load_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +162,21 @@ def study(
 def built(folder: Path, *args: Any, **kwargs: Any) -> BuiltCohort:
     """`study`, read into a cohort."""
     return read_cohort(study(folder, *args, **kwargs))
+
+
+def refused(folder: Path, *args: Any, **kwargs: Any) -> str:
+    """The message with which the table of a `study` is refused."""
+    with pytest.raises(TableError) as caught:
+        built(folder, *args, **kwargs)
+    return str(caught.value)
+
+
+def clinic_with(**cells: str) -> list[list[str]]:
+    """Clinic rows with `column=text` written into the third row (line 4, patient P02)."""
+    rows = clinic_rows()
+    for column, text in cells.items():
+        rows[2][CLINIC_HEADER.index(column)] = text
+    return rows
 
 
 def binary_cohort(patients: Sequence[str], events: Sequence[bool], **keys: Sequence[str]) -> Cohort:

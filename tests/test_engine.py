@@ -112,11 +112,10 @@ def test_an_interrupt_inside_a_task_stops_the_run(workers: int) -> None:
 
 
 def test_outcomes_before_an_interrupt_have_reached_the_caller() -> None:
-    seen = []
+    outcomes = run_tasks(interrupted, [0, 1, 2], workers=1)
+    assert next(outcomes).result == 0
     with pytest.raises(KeyboardInterrupt):
-        for outcome in run_tasks(interrupted, [0, 1, 2], workers=1):
-            seen.append(outcome.result)
-    assert seen == [0]
+        next(outcomes)
 
 
 def test_an_exit_inside_a_task_is_not_swallowed() -> None:

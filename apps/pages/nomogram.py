@@ -4,6 +4,43 @@ from __future__ import annotations
 
 import patient
 import streamlit as st
-from frame import current_model, download, heading, plain, refusals
+from frame import current_model, download, heading, refusals
 
-from osml.nomogram import calculator, draw  # noqa: F401
+CALCULATOR_HEIGHT = 1100
+
+model = current_model()
+heading("Nomogram", model)
+if model.nomogram is None:
+    with refusals():
+        model.drawing("svg")
+one = patient.current(model)
+with_patient = one is not None and one.result.ok and st.toggle("Show this session's patient", value=True)
+with refusals():
+    if with_patient and one is not None:
+        picture = model.overlay(one.table, one.row)
+    else:
+        picture = model.drawing("svg").decode("utf-8")
+if one is None:
+    st.info("Predict a patient first to see that patient's lines here.")
+# As an image: a script inside an SVG file does not run.
+st.image(
+    picture, width="stretch", alt="Nomogram. The calculator below reads it in words; the PDF has its text and its equation."
+)
+left, right = st.columns(2)
+with left:
+    download("Nomogram (PDF)", lambda: model.drawing("pdf"), "nomogram.pdf", "application/pdf")
+    download("Nomogram (SVG)", lambda: model.drawing("svg"), "nomogram.svg", "image/svg+xml")
+with right:
+    if with_patient and one is not None:
+        download(
+            "Sheet with this patient's lines (PDF)",
+            lambda: model.sheet(one.table, one.row),
+            "nomogram_sheet.pdf",
+            "application/pdf",
+        )
+    download("Calculator for use without this app (HTML)", lambda: model.drawing("html"), "nomogram.html", "text/html")
+st.subheader("Calculator")
+if st.toggle("Open the calculator here"):
+    with refusals():
+        page = model.drawing("html").decode("utf-8")
+    st.iframe(page, height=CALCULATOR_HEIGHT, alt="Nomogram calculator")

@@ -22,7 +22,7 @@ def one_patient() -> None:
     """Form on the left (on a phone: above), result beside it."""
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.header("Patient")
+        st.subheader("Patient")
         sent = ask(model)
     with right:
         if sent is not None:
@@ -38,7 +38,7 @@ def one_patient() -> None:
                 table = model.one_row(given, units)
                 patient.remember(model, table, 0, model.predict(table)[0])
         one = patient.current(model)
-        if one is None:
+        if one is None or not one.from_form:
             st.info("Fill in the form and press Predict. Nothing is filled in for you.")
         else:
             answer.show(model, one)
@@ -59,7 +59,7 @@ def many_patients() -> None:
         table = read_upload(upload.getvalue(), model)
         rows = model.predict(table)
     bad = sum(not row.ok for row in rows)
-    st.header("Results")
+    st.subheader("Results")
     st.markdown(f"{len(rows) - bad} of {len(rows)} rows predicted" + (f"; {bad} have no prediction, see `status`." if bad else "."))
     if model.withheld:
         st.warning(f"No probability is shown: {plain(model.withheld)}")

@@ -1,6 +1,6 @@
 """Join the training and the test table of the Pima data into one, with a column `set` that says who is in which.
 
-    python make_table.py [FOLDER WITH pima_tr.csv AND pima_te.csv] [FILE TO WRITE]
+python make_table.py [FOLDER WITH pima_tr.csv AND pima_te.csv] [FILE TO WRITE]
 """
 
 from __future__ import annotations

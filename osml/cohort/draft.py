@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from osml.cohort.columns import Seen, look
@@ -52,7 +53,7 @@ def draft_schema(table: Path, out: Path, *, patient: str | None = None, target: 
     seen = {column: look(column, read.column(column)) for column in read.columns}
     patient_lines, patient = _patient(read, seen, patient)
     target_lines = _target(seen[target]) if target else _ask_target(seen, patient)
-    candidates = [s for s in seen.values() if s.column not in (patient, target)]
+    candidates = [_kit_side(s, seen) for s in seen.values() if s.column not in (patient, target)]
     inputs, names = _inputs(candidates)
     if not names:
         raise TableError(f"no column of {read.name} can be an input", do="Reasons:\n  " + "\n  ".join(inputs))
@@ -112,8 +113,11 @@ def _escaped(ch: str) -> str:
 
 def _plain(text: str) -> str:
     """A text for a comment: on one line, short, nothing unprintable."""
-    short = text if len(text) <= 40 else text[:39] + "…"
-    return "".join(_escaped(ch) if not ch.isprintable() else ch for ch in short)
+    return _plain_long(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _plain_long(text: str) -> str:
+    return "".join(_escaped(ch) if not ch.isprintable() else ch for ch in text)
 
 
 def _key(name: str) -> str:
@@ -224,6 +228,18 @@ def _ask_target(seen: dict[str, Seen], patient: str | None) -> list[str]:
         f"  column: {ASK}  # which column is the outcome? Remove it from the inputs below{shown}",
         f"  positive: {ASK}  # which of its values is the event?",
     ]
+
+
+def _kit_side(s: Seen, seen: dict[str, Seen]) -> Seen:
+    """`ldh_low` and `ldh_high` beside `ldh` are a reference range, not two inputs."""
+    lab, side = s.column.rpartition("_")[::2]
+    pair = (f"{lab}_low", f"{lab}_high")
+    if side.lower() not in ("low", "high") or not all(c in seen and seen[c].numeric for c in (lab, *pair)):
+        return s
+    use = f"{{kind: lab, unit: …, kit: {{low: {pair[0]}, high: {pair[1]}}}}}"
+    return replace(
+        s, unusable=s.unusable or f"looks like the kit range of {_plain(lab)}; use it there as {_plain_long(use)}"
+    )
 
 
 def _inputs(columns: Sequence[Seen]) -> tuple[list[str], list[str]]:

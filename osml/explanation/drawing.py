@@ -117,6 +117,8 @@ def save(figure: Figure, folder: Path, name: str) -> None:
             sink = io.BytesIO()
             figure.savefig(sink, format=ending, dpi=RESOLUTION_DPI, metadata=facts)
             atomic_write(folder / f"{name}.{ending}", sink.getvalue())
+            # Laid out once is enough, and the files then agree in every position.
+            figure.set_layout_engine("none")
 
 
 def inline_svg(figure: Figure, name: str, title: str) -> str:

@@ -17,7 +17,7 @@ from osml.nomogram.patient import NO_INTERVAL
 from osml.nomogram.spec import CoxOutcome
 from osml.nomogram.table import points_table
 from osml.nomogram.theme import PageStyle
-from osml.stats.terms import Spline
+from osml.stats.terms import Interaction, Spline
 
 GUTTER = 9.0
 
@@ -165,7 +165,7 @@ def _number(value: Any) -> str:
         return "–"
     if not isinstance(value, int | float):
         return str(value)
-    text = f"{value:.4f}" if 0.001 <= abs(value) < 1000 else f"{value:.4g}"
+    text = f"{value:.4f}" if 0.1 <= abs(value) < 1000 else f"{value:.4g}"
     return text.replace("-", "−")
 
 
@@ -177,10 +177,27 @@ def _coefficients(nomogram: Nomogram, style: PageStyle, fonts: FontSet, width: f
     rows = coefficient_rows(nomogram.model)
     cox = isinstance(nomogram.outcome, CoxOutcome)
     rows = tuple(r for r in rows if not (cox and r.column == "Intercept"))
+    names = _term_names(nomogram)
     if all(r.se is None for r in rows):
-        return _table(style, fonts, width, ("Term", "Coefficient"), [(r.column, _number(r.coef)) for r in rows])
-    body = [(r.column, _number(r.coef), _number(r.se), f"{_number(r.low)} to {_number(r.high)}") for r in rows]
+        short = [(names.get(r.column, r.column), _number(r.coef)) for r in rows]
+        return _table(style, fonts, width, ("Term", "Coefficient"), short)
+    body = [
+        (names.get(r.column, r.column), _number(r.coef), _number(r.se), f"{_number(r.low)} to {_number(r.high)}")
+        for r in rows
+    ]
     return _table(style, fonts, width, ("Term", "Coefficient", "SE", "95 % CI"), body)
+
+
+def _term_names(nomogram: Nomogram) -> dict[str, str]:
+    """Columns with the label and unit of their predictor, where these say more than its name."""
+    out: dict[str, str] = {}
+    for term in nomogram.model.terms:
+        if isinstance(term, Interaction):
+            continue
+        p = nomogram.predictor(term.input)
+        if p.title != p.name:
+            out |= {column: f"{column} · {p.title}" for column in term.columns[:1]}
+    return out
 
 
 def _equation_notes(nomogram: Nomogram) -> list[str]:
@@ -198,14 +215,10 @@ def _equation_notes(nomogram: Nomogram) -> list[str]:
         out.append("lp = sum of coefficient × term; probability = 1 / (1 + exp(−lp)).")
     if model.covariance is None:
         out.append("No standard errors: none is honest after shrinkage, selection or imputation.")
-    splines = {t.input: f"; {spline_text(t.knots)}" for t in model.terms if isinstance(t, Spline)}
-    for p in nomogram.predictors:
-        named = f"{p.name}: {p.title}" if p.label != p.name or p.unit else ""
-        if p.kind == "category":
-            out.append(f"{named or p.name}; reference {p.levels[p.reference]}.")
-        elif named:
-            out.append(f"{named}{splines.pop(p.name, '')}.")
-    out += [f"{name}{text}." for name, text in splines.items()]
+    references = [f"{p.label} {p.levels[p.reference]}" for p in nomogram.predictors if p.kind == "category"]
+    if references:
+        out.append(f"Reference levels: {'; '.join(references)}.")
+    out += [f"{t.input}: {spline_text(t.knots)}." for t in model.terms if isinstance(t, Spline)]
     out.append("Full precision is in the JSON file.")
     return out
 

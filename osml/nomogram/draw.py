@@ -15,7 +15,6 @@ from osml.nomogram.chart import make_chart
 from osml.nomogram.details import make_details
 from osml.nomogram.fonts import FontSet
 from osml.nomogram.patient import worked_example
-from osml.nomogram.raster import write_pdf, write_png
 from osml.nomogram.svg import svg_text
 from osml.nomogram.theme import page_style, theme_colours
 
@@ -47,6 +46,9 @@ def draw(
     InvalidInputError
         A character that no font has; labels that cannot be placed; an unknown page, theme or ending.
     """
+    # matplotlib is imported here: predicting with a nomogram does not need it.
+    from osml.nomogram.raster import write_pdf, write_png
+
     target = Path(path)
     fontset, colours = FontSet(fonts), theme_colours(theme)
     suffix = target.suffix.lower()

@@ -7,15 +7,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
-
-import matplotlib as mpl
-from fontTools import subset  # type: ignore[import-untyped]
-from fontTools.ttLib import TTFont, TTLibError  # type: ignore[import-untyped]
-from matplotlib.font_manager import get_font
-from matplotlib.ft2font import FT2Font, LoadFlags
+from typing import TYPE_CHECKING, Literal
 
 from osml.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
+
+# matplotlib and fontTools are imported where they are used: predicting with a nomogram needs neither.
 
 Style = Literal["regular", "bold", "italic"]
 MM_PER_PT = 25.4 / 72
@@ -24,6 +23,8 @@ _BUILT_IN = {"regular": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "italic
 
 def built_in(style: Style) -> Path:
     """The DejaVu Sans file that matplotlib ships."""
+    import matplotlib as mpl
+
     return Path(mpl.get_data_path()) / "fonts" / "ttf" / _BUILT_IN[style]
 
 
@@ -108,6 +109,8 @@ class FontSet:
 
 @cache
 def _font(path: Path) -> FT2Font:
+    from matplotlib.font_manager import get_font
+
     return get_font(str(path))
 
 
@@ -119,6 +122,8 @@ def _coverage(path: Path) -> frozenset[int]:
 @cache
 def _advance(path: Path, code: int) -> float:
     """Advance of a character, in em."""
+    from matplotlib.ft2font import LoadFlags
+
     font = _font(path)
     font.set_size(100, 72)
     return font.load_char(code, flags=LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / 100
@@ -126,6 +131,9 @@ def _advance(path: Path, code: int) -> float:
 
 def font_subset(path: Path, texts: Iterable[str]) -> bytes:
     """The font file reduced to the characters of `texts`: the same bytes for the same characters."""
+    from fontTools import subset  # type: ignore[import-untyped]
+    from fontTools.ttLib import TTFont, TTLibError  # type: ignore[import-untyped]
+
     try:
         font = TTFont(path, fontNumber=0, recalcTimestamp=False, lazy=True)
     except TTLibError as error:

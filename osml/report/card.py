@@ -7,7 +7,7 @@ from typing import Any
 
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
-from osml.report.wording import event_words, percent, plural, split_words
+from osml.report.wording import event_words, missing_words, percent, plural, split_words
 
 
 def model_card(run: Run) -> str:
@@ -26,10 +26,10 @@ def model_card(run: Run) -> str:
         "## Training data", "",
         f"- {plural(n, run.units.removesuffix('s'))}, {plural(events, 'event')} ({percent(events / n)}); sampling: "
         f"{run.schema.study.sampling}",
-        f"- Left out: {_plain(', '.join(f'{k} {reason}' for reason, k in run.summary['excluded'].items()) or 'nobody')}",
-        f"- Missing values: {'imputed inside each fold' if run.schema.missing == 'impute' else 'complete cases only'}", "",
+        f"- Left out: {_plain(_left_out(run))}",
+        f"- Missing values: {missing_words(run)}", "",
         "## Performance", "",
-        f"Judged by {_plain(split_words(run))}. {_plain(facts['validation'][0].upper() + facts['validation'][1:])}.", "",
+        f"Judged by {_plain(split_words(run))}: {_plain(facts['validation'])}.", "",
     ]  # fmt: skip
     lines += _performance(run)
     lines += ["", "## Models", ""]
@@ -45,6 +45,10 @@ def model_card(run: Run) -> str:
         "- Full report: report/report.html", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _left_out(run: Run) -> str:
+    return ", ".join(f"{k} {reason}" for reason, k in run.summary["excluded"].items()) or "nobody"
 
 
 def _place(run: Run) -> str:

@@ -27,7 +27,9 @@ class Exhibit:
     header, data
         What is drawn, in full, for the CSV.
     shown : rows or None
-        Fewer rows of the same columns for the page; None shows all of `data`.
+        What of it stands in the page; None shows all of `data`.
+    shown_header : sequence of str
+        Columns of `shown` where they are not those of `data`.
     reason : str
         Why there is no figure.
     """
@@ -39,6 +41,7 @@ class Exhibit:
     header: Sequence[str] = ()
     data: Rows = ()
     shown: Rows | None = None
+    shown_header: Sequence[str] = ()
     reason: str = ""
 
 

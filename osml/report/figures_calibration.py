@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from osml.cohort.cohort import BinaryOutcome, SurvivalOutcome
 from osml.errors import NotEstimableError
@@ -67,15 +68,7 @@ def _binary(run: Run, predictor: str) -> Exhibit:
         axes, below = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
         _frame(axes)
         _points(axes, bars)
-        for k, (_, _, one) in enumerate(found[1:]):
-            if one.line is not None:
-                label = "line of another repeat" if k == 0 else None
-                axes.plot(one.line_p, one.line, color=BLUE, linewidth=0.7, alpha=0.45, label=label)
-        if first.line is not None:
-            axes.plot(first.line_p, first.line, color=BLUE, linewidth=1.8, label="recalibration line")
-            data += [
-                ("line", float(a), float(b), None, None, None) for a, b in zip(first.line_p, first.line, strict=True)
-            ]
+        data += _lines(axes, [one for _, _, one in found])
         if first.flexible is not None:
             data += _loess(axes, first)
         axes.legend(loc="upper left", labelcolor=INK)
@@ -90,6 +83,24 @@ def _frame(axes: Axes) -> None:
     axes.set_ylim(-0.02, 1.02)
     grid(axes)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), label="ideal")
+
+
+def _lines(axes: Axes, found: Sequence[Calibration]) -> list[tuple[Any, ...]]:
+    """Recalibration line of each repeat, light, and the one that their mean intercept and mean slope give."""
+    good = [one for one in found if one.slope is not None and one.intercept is not None and one.line is not None]
+    if not good:
+        return []
+    for k, one in enumerate(good if len(good) > 1 else []):
+        assert one.line is not None
+        label = "line of one repeat" if k == 0 else None
+        axes.plot(one.line_p, one.line, color=BLUE, linewidth=0.7, alpha=0.45, label=label)
+    intercept = np.mean([one.intercept.value for one in good if one.intercept is not None])
+    slope = np.mean([one.slope.value for one in good if one.slope is not None])
+    x = np.linspace(min(one.line_p[0] for one in good), max(one.line_p[-1] for one in good), 101)
+    y = expit(intercept + slope * logit(x))
+    label = "recalibration line" if len(good) == 1 else "mean recalibration line"
+    axes.plot(x, y, color=BLUE, linewidth=1.9, label=label)
+    return [("line", float(a), float(b), None, None, None) for a, b in zip(x, y, strict=True)]
 
 
 def _points(axes: Axes, bars: Sequence[tuple[Any, ...]]) -> None:
@@ -129,7 +140,9 @@ def _histogram(axes: Axes, y: Float, p: Float, outcome: BinaryOutcome) -> list[t
     axes.set_ylim(-1.5 * most, 1.5 * most)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    for words, height, side in ((outcome.positive, 0.97, "top"), (outcome.negative, 0.03, "bottom")):
+    for words, height, side in (
+        (f"event: {outcome.positive}", 0.97, "top"), (f"no event: {outcome.negative}", 0.03, "bottom"),
+    ):
         axes.text(0.995, height, words, transform=axes.transAxes, ha="right", va=side, fontsize=8)
     middle = (edges[:-1] + edges[1:]) / 2
     rows: list[tuple[Any, ...]] = []
@@ -145,7 +158,11 @@ def _binary_caption(run: Run, predictor: str, repeats: Sequence[Pooled], first: 
     path = ("predictors", predictor, "out_of_fold")
     parts: list[object] = [predictions_words(run), " ", _entry(found, path, "slope", "Slope"), "; "]
     parts += [_entry(found, path, "intercept", "intercept"), ". "]
-    several = f"Groups, histogram and thick line: repeat 1 of {len(repeats)}. " if len(repeats) > 1 else ""
+    several = (
+        f"Groups and histogram: repeat 1 of {len(repeats)}; thick line: mean of the repeats. "
+        if len(repeats) > 1
+        else ""
+    )
     parts.append(several)
     if first.flexible is None:
         parts.append(f"Smooth curve {first.flexible_reason}; the recalibration line is drawn instead. ")
@@ -187,9 +204,9 @@ def _at_horizon(run: Run, predictor: str, outcome: SurvivalOutcome, k: int) -> E
         return unavailable(name, title, reason)
     first, groups = found[0], found[0].groups
     bars = [
-        tuple(float(v[g]) if np.isfinite(v[g]) else None for v in (groups.predicted, groups.observed, groups.low, groups.high))
-        for g in range(len(groups.n))
-    ]  # fmt: skip
+        tuple(float(v) if np.isfinite(v) else None for v in row)
+        for row in zip(groups.predicted, groups.observed, groups.low, groups.high, strict=True)
+    ]
     if run.clustered:
         bars = [(*b[:2], None, None) for b in bars]
     data: list[tuple[Any, ...]] = [("group", *b, int(n)) for b, n in zip(bars, groups.n, strict=True)]

@@ -26,7 +26,7 @@ def decision_exhibit(run: Run, predictor: str) -> Exhibit:
         axes = figure.add_subplot()
         grid(axes)
         axes.fill_between(100 * x, low, high, color=SERIES[0].colour, alpha=0.15, linewidth=0, label="95 % interval")
-        axes.plot(100 * x, model, color=SERIES[0].colour, linewidth=2, label=f"act on {predictor}")
+        axes.plot(100 * x, model, color=SERIES[0].colour, linewidth=2, label=f"act by {predictor}")
         axes.plot(100 * x, everyone, color=SERIES[1].colour, linestyle=SERIES[1].dash, label="act on all")
         axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (1, 1.5)), label="act on none")
         top = float(np.nanmax(np.concatenate([high, model, everyone, [0.02]])))
@@ -45,7 +45,9 @@ def decision_exhibit(run: Run, predictor: str) -> Exhibit:
     )
     header = tuple(curve[0])
     data = [tuple(row.values()) for row in curve]
-    return Exhibit(name, title, caption, figure, header, data, [data[k] for k in thinned(len(data), 9)])
+    brief = ("threshold", "model", "low", "high", "treat_all", "avoided_per_100")
+    shown = [[curve[k][key] for key in brief] for k in thinned(len(curve), 9)]
+    return Exhibit(name, title, caption, figure, header, data, shown, brief)
 
 
 def decision_words(run: Run, predictor: str) -> str:
@@ -58,7 +60,7 @@ def decision_words(run: Run, predictor: str) -> str:
     sure = sum(None not in (row["gain_low"], row["low"]) and min(row["gain_low"], row["low"]) > 0 for row in rows)
     low, high = (f"{100 * t:g}" for t in found["thresholds"])
     return (
-        f"For the stated decision ({found['action']}), at risks from {low} to {high} %: acting on {predictor} had a higher "
-        f"net benefit than acting on all and on none at {better} of {len(rows)} thresholds; the interval lay above "
-        f"both at {sure}."
+        f"For the stated decision ({found['action']}), at risks from {low} to {high} %: acting by {predictor} had a "
+        f"higher net benefit than acting on all and on none at {better} of {len(rows)} thresholds; the interval lay "
+        f"above both at {sure}."
     )

@@ -11,19 +11,20 @@ from osml.report.run import Run
 from osml.report.wording import plural, split_words
 
 _LINE = 0.155  # inches
-_GAP = 0.34
+_GAP = 0.40
 
 
 def flow_exhibit(run: Run) -> Exhibit:
     """Boxes from the table to the analysis; exclusions stand to the right of the arrow that they leave."""
     steps = _steps(run)
     rows = [(words, count) for words, count in _counts(run)]
-    heights = [_LINE * (len(_lines(s[0], 34)) + 1.1) for s in steps]
+    heights = [_LINE * (len(_lines(s[0], 40)) + 1.1) for s in steps]
     sides = [_LINE * (len(_lines(s[1], 30)) + 1.1) if s[1] else 0.0 for s in steps]
     gaps = [max(_GAP, side + 0.16) for side in sides]
     total = sum(heights) + sum(gaps[:-1]) + 0.1
     with pen():
         figure = new_figure(total)
+        figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set_xlim(0, 4.8)
@@ -31,7 +32,7 @@ def flow_exhibit(run: Run) -> Exhibit:
         top = 0.05
         left, wide = 0.05, 2.55
         for k, ((words, aside), height) in enumerate(zip(steps, heights, strict=True)):
-            _box(axes, left, top, wide, height, _lines(words, 34))
+            _box(axes, left, top, wide, height, _lines(words, 40))
             middle = left + wide / 2
             if k + 1 < len(steps):
                 end = top + height + gaps[k]

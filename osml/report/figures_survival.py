@@ -1,7 +1,8 @@
-"""Kaplan-Meier curves and cumulative incidence by risk group. No patient's group uses a model that had seen the patient."""
+"""Kaplan-Meier curves and cumulative incidence by risk group; no group comes from a model that had seen the patient."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def incidence_exhibit(run: Run) -> Exhibit:
             data += _rows(words, curve)
         shown = _at_risk(axes, below, outcome, [("all patients", everybody, None)])
         _finish(axes, run, outcome, "cumulative incidence")
-    how = "Aalen-Johansen" if outcome.competing is not None else "one minus Kaplan-Meier"
+    how = "Aalen-Johansen" if outcome.competing is not None else "One minus Kaplan-Meier"
     caption = f"Data, not predictions: all {len(everybody)} {run.units} of the cohort. {how}, bands 95 %."
     return Exhibit(name, title, caption, figure, ("curve", "time", "at risk", "value", "low", "high"), data, shown)
 
@@ -154,11 +155,11 @@ def _draw(axes: Axes, curve: Steps, k: int, *, main: bool, label: str) -> None:
     axes.step(x, y, where="post", color=series.colour, linestyle=series.dash, linewidth=1.9, label=label)
     if curve.low is not None and curve.high is not None:
         band = [np.concatenate([[curve.start], b]) for b in (curve.low, curve.high)]
-        axes.fill_between(x, *band, step="post", color=series.colour, alpha=0.12, linewidth=0)
+        axes.fill_between(x, band[0], band[1], step="post", color=series.colour, alpha=0.09, linewidth=0)
 
 
 def _at_risk(
-    axes: Axes, below: Axes, outcome: SurvivalOutcome, members: list[tuple[str, NDArray[np.intp], int | None]]
+    axes: Axes, below: Axes, outcome: SurvivalOutcome, members: Sequence[tuple[str, NDArray[np.intp], int | None]]
 ) -> list[tuple[Any, ...]]:
     """Numbers at risk under the time ticks; returns the rows of the page's table."""
     below.set_axis_off()
@@ -171,7 +172,7 @@ def _at_risk(
         counts = number_at_risk(outcome.time[index], outcome.event[index], ticks)
         colour = INK if series is None else SERIES[series].colour
         below.text(
-            -0.02, row + 0.45, words.removesuffix(" risk"), transform=below.get_yaxis_transform(), ha="right",
+            -0.045, row + 0.45, words.removesuffix(" risk"), transform=below.get_yaxis_transform(), ha="right",
             va="center", fontsize=8, color=colour,
         )  # fmt: skip
         curve = _curve(outcome, index)

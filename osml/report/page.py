@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from osml.explanation.drawing import inline_svg
 from osml.report import tables
 from osml.report.exhibit import Exhibit
-from osml.report.html import Markup, bullets, details, join, table, tag
+from osml.report.html import Markup, details, table, tag
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, summary_paragraphs, warnings
-from osml.report.wording import event_words
+from osml.report.wording import event_words, missing_words
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -62,14 +62,14 @@ def page(run: Run, exhibits: Exhibits) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-Section = tuple[str, str, list[object]]
+Section = tuple[str, str, Sequence[object]]
 
 
 def _sections(run: Run, exhibits: Exhibits) -> list[Section | None]:
     withheld = [tag("p", f"Not shown: {run.withheld}.", class_="absent")] if run.withheld else []
     fixed = "Predicted risks should agree with what happened."
     if not run.independent_test:
-        fixed += " Their average does so by design when patients are resampled from one cohort: it is no evidence. The slope is."
+        fixed += " On average they do by design when patients are resampled from one cohort: no evidence. The slope is."
     what = "Who comes before whom in risk; the area or C is 0.5 for chance and 1 for perfect order."
     return [
         ("summary", "Summary", [*summary_paragraphs(run), _key_facts(run)]),
@@ -99,7 +99,7 @@ def _key_facts(run: Run) -> Markup:
         ("Population", facts["population"] or "not stated"),
         ("Centre, period", ", ".join(str(facts[k]) for k in ("centre", "period") if facts[k]) or "not stated"),
         ("Sampling", str(study.sampling).replace("_", "-")),
-        ("Missing values", "imputed inside each fold" if run.schema.missing == "impute" else "complete cases only"),
+        ("Missing values", missing_words(run)),
     ]
     if study.prevalence is not None:
         rows.append(("Prevalence", f"{study.prevalence.value:g} ({study.prevalence.source})"))
@@ -107,14 +107,16 @@ def _key_facts(run: Run) -> Markup:
 
 
 def _baseline(run: Run) -> object:
-    found = tables.run_table(run.path / "tables" / "table_one.csv", "Table 1", text_columns=2)
+    found = tables.run_table(
+        run.path / "tables" / "table_one.csv", "Table 1. Characteristics overall and by outcome", text_columns=2
+    )
     return found or tag("p", "The run wrote no table of baseline characteristics.")
 
 
 def _regression(run: Run) -> list[object]:
     out: list[object] = [
-        tag("p", "How each input goes with the outcome in these patients: description, not performance. Screening inputs by "
-            "their univariable p-value misleads; the full model stands beside it for that reason.")
+        tag("p", "How each input goes with the outcome in these patients: description, not performance. Screening "
+            "inputs by their univariable p-value misleads; the full model stands beside it for that reason.")
     ]  # fmt: skip
     for name, facts in run.metrics["predictors"].items():
         parts: list[object] = []
@@ -148,8 +150,8 @@ def _decision(run: Run) -> object:
 def _explanation() -> Markup:
     return tag(
         "p",
-        "How the final model's inputs move its prediction, for the patients it was fitted to: this explains the model, it is "
-        "no evidence of performance and none of cause. A contribution of 0 is the average patient's.",
+        "How the final model's inputs move its prediction, for the patients it was fitted to. It explains the model; "
+        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's.",
     )
 
 
@@ -182,7 +184,7 @@ def _figure(exhibit: Exhibit) -> Markup:
     drawing = Markup(inline_svg(exhibit.figure, exhibit.name.replace(".", "-"), exhibit.title))
     rows = exhibit.data if exhibit.shown is None else exhibit.shown
     whole = "" if exhibit.shown is None else f" All values: figures/{exhibit.name}.csv."
-    shown = table([str(h).replace("_", " ") for h in exhibit.header], rows, exhibit.title)
+    shown = table([str(h).replace("_", " ") for h in exhibit.shown_header or exhibit.header], rows, exhibit.title)
     return tag(
         "figure", tag("h3", exhibit.title), drawing, tag("figcaption", exhibit.caption),
         details("Data of this figure", shown, tag("p", whole, class_="note") if whole else None), id=exhibit.name,

@@ -1,4 +1,4 @@
-"""The first words of a report: what was made, for whom, how good it is, and what that means. Numbers from metrics.json."""
+"""The first words of a report: what was made, for whom, how good it is, and what that means."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def _how(run: Run) -> Markup:
         return tag("p", f"Predictors were judged by {split_words(run)}, once.")
     return tag(
         "p",
-        f"Predictors were judged by {split_words(run)}: every number about performance comes from patients whom the model "
-        "had not seen, and whatever is learnt from data was learnt again in each fold.",
+        f"Predictors were judged by {split_words(run)}: every number about performance comes from patients whom the "
+        "model had not seen, and whatever is learnt from data was learnt again in each fold.",
     )
 
 
@@ -95,8 +95,8 @@ def _performance(run: Run, name: str) -> Markup:
     parts = [tag("strong", name), f": {label} ", number(entry["value"], 2, (*here, "value"))]
     if entry.get("low") is not None:
         parts += [
-            ", 95 % interval ", number(entry["low"], 2, (*here, "low")), " to ", number(entry["high"], 2, (*here, "high")),
-            f" ({entry['interval']})",
+            ", 95 % interval ", number(entry["low"], 2, (*here, "low")), " to ",
+            number(entry["high"], 2, (*here, "high")), f" ({entry['interval']})",
         ]  # fmt: skip
     else:
         parts.append(f" ({entry.get('reason', 'no interval available')})")

@@ -154,8 +154,8 @@ def comparisons(run: Run) -> Markup:
         row: Cells = [f"{c['first']} − {c['second']}", c["measure"].upper()]
         if "p" in c:
             row += [
-                join([number(c["difference"], 3, (*path, "difference")), " (", number(c["low"], 3, (*path, "low")), " to ",
-                      number(c["high"], 3, (*path, "high")), ")"]),
+                join([number(c["difference"], 3, (*path, "difference")), " (", number(c["low"], 3, (*path, "low")),
+                      " to ", number(c["high"], 3, (*path, "high")), ")"]),
                 number(c["p"], 3, (*path, "p")), number(c["p_holm"], 3, (*path, "p_holm")), c["test"],
             ]  # fmt: skip
         else:
@@ -163,8 +163,8 @@ def comparisons(run: Run) -> Markup:
         rows.append(row)
     header = ("Pair", "Measure", "Difference (95 % interval)", "p", "p (Holm)", "Test or reason")
     note = (
-        "Nadeau-Bengio: variance corrected for training sets that overlap between folds. Holm: corrected for the number "
-        "of comparisons. A large p is no proof that two predictors are equally good."
+        "Nadeau-Bengio: variance corrected for training sets that overlap between folds. Holm: corrected for the "
+        "number of comparisons. A large p is no proof that two predictors are equally good."
     )
     return join([table(header, rows, "Comparisons between predictors", text_columns=2), tag("p", note, class_="note")])
 

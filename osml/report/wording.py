@@ -36,6 +36,11 @@ def event_words(run: Run) -> str:
     return str(run.facts["event"])
 
 
+def missing_words(run: Run) -> str:
+    """What was done about missing values."""
+    return "imputed inside each fold" if run.schema.missing == "impute" else "complete cases only"
+
+
 def percent(value: float) -> str:
     """A share in percent.
 

@@ -18,7 +18,15 @@ UNANSWERED_MESSAGE = "still to be answered ('?')"
 
 def cross_check(data: Mapping[str, Any]) -> list[Problem]:
     """All problems that concern more than one key of the document."""
-    found = (_questions(data), _times(data), _namespace(data), _columns(data), _predictors(data), _rest(data))
+    found = (
+        _questions(data),
+        _times(data),
+        _namespace(data),
+        _columns(data),
+        _predictors(data),
+        _named_predictors(data),
+        _rest(data),
+    )
     return [problem for problems in found for problem in problems]
 
 
@@ -106,10 +114,8 @@ def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
     cohort, target = _block(data, "cohort"), _block(data, "target")
     roles = {_text(cohort.get(key)): f"names the {key} (`cohort.{key}`)" for key in ("patient", "row")}
     roles |= {_text(target.get(key)): f"is the outcome (`target.{key}`)" for key in ("column", "time", "event")}
-    competing = target.get("competing")
-    for column in competing if isinstance(competing, list) else ():
-        if isinstance(column, str):
-            roles[column] = "is a competing event (`target.competing`)"
+    roles |= dict.fromkeys(_texts(target, "competing"), "is a competing event (`target.competing`)")
+    roles |= {_text(cohort.get("site")): "is the centre (`cohort.site`)"}
     for name, block in _block(data, "inputs").items():
         column = block.get("column", name) if isinstance(block, dict) else None
         if isinstance(column, str) and column in roles:
@@ -254,29 +260,30 @@ def _cycle(graph: Mapping[str, list[str]], start: str) -> list[str]:
     return []
 
 
-def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
-    predictors = list(_block(data, "predictors"))
+def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Predictors listed in `report.compare` and `validation.optimism`."""
+    predictors = _block(data, "predictors")
+    repeated = ("validation", "optimism", "predictors")
     listed = [
-        (("validation", "optimism", "predictors"), _block(data, "validation", "optimism").get("predictors")),
-        (("report", "compare"), _block(data, "report").get("compare")),
+        (repeated, _list(_block(data, "validation", "optimism"), "predictors")),
+        (("report", "compare"), _list(_block(data, "report"), "compare")),
     ]
     for path, names in listed:
-        for i, name in enumerate(names if isinstance(names, list) else ()):
-            if isinstance(name, str) and name not in predictors:
+        for i, name in enumerate(names):
+            if not isinstance(name, str):
+                continue
+            if name not in predictors:
                 yield Problem((*path, i), f"there is no predictor {name!r}", hint(name, predictors))
-    fed = {
-        n
-        for n, b in _block(data, "predictors").items()
-        if isinstance(b, dict) and set(b.get("inputs") or ()) & set(predictors)
-    }
-    for i, name in enumerate(_block(data, "validation", "optimism").get("predictors") or ()):
-        if isinstance(name, str) and name in fed:
-            message = f"{name!r} is fed by another predictor: its optimism is a bootstrap of out-of-fold scores, which is not offered"
-            yield Problem(
-                ("validation", "optimism", "predictors", i),
-                message,
-                "Repeated nested cross-validation is its estimate.",
-            )
+            elif path == repeated and any(item in predictors for item in _texts(predictors[name], "inputs")):
+                message = f"{name!r} is fed by another predictor; the bootstrap of out-of-fold scores is not offered"
+                yield Problem((*path, i), message, "Repeated nested cross-validation is its estimate.")
+
+
+def _texts(block: Any, key: str) -> list[str]:
+    return [item for item in _list(block, key) if isinstance(item, str)] if isinstance(block, dict) else []
+
+
+def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
     for code in _block(data, "checks", "accept"):
         if code not in BY_CODE:
             yield Problem(("checks", "accept", code), f"there is no check {code!r}", hint(code, BY_CODE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -138,7 +139,7 @@ def _no_block(path: Sequence[Key], parent: Any, value: Any) -> str:
 
 def _is_block(path: Sequence[Key]) -> bool:
     """Whether the schema has a block of fixed keys at this path."""
-    root = Schema.model_json_schema()
+    root = _json_schema()
     nodes: list[Mapping[str, Any]] = [root]
     for depth, part in enumerate(path):
         options = [option for node in nodes for option in _branches(root, node)]
@@ -224,9 +225,14 @@ def _is_branch(part: str) -> bool:
     return "[" in part or part in ("Rcs", "Inner", "ColumnUnit", "function-before", "str", "float")
 
 
+@functools.cache
+def _json_schema() -> Mapping[str, Any]:
+    return Schema.model_json_schema()
+
+
 def _options(loc: Sequence[Key]) -> list[Mapping[str, Any]]:
     """JSON Schemas that may stand at pydantic's path, following references and union branches."""
-    root = Schema.model_json_schema()
+    root = _json_schema()
     here: list[Mapping[str, Any]] = _branches(root, root)
     for part in loc:
         found: Mapping[str, Any] | None = None

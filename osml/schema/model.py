@@ -63,7 +63,7 @@ class SurvivalTarget(Block):
     kind: Literal["survival"]
     time: Text = Field(description="column of the follow-up time")
     event: Text = Field(description="column that says whether the event happened")
-    positive: Level = Field("1", description="the value of `event` that is the event; every other value is censoring")
+    positive: Level = Field("1", description="the value of `event` that is the event")
     negative: Level | None = Field(None, description="the value that is censoring; default: the only other one")
     unit: Literal["day", "week", "month", "year"] = Field(description="unit of `time` and of the horizons")
     horizons: Annotated[tuple[Number, ...], Field(min_length=1, description="times at which risk is predicted")]
@@ -99,15 +99,15 @@ class Band(Block):
 
     sex: Level | None = Field(None, description="level of the input named by `by.sex`")
     age: tuple[Number, Number] | None = Field(None, description="from (inclusive) to (exclusive), in years")
-    low: Number
-    high: Number
+    low: Number = Field(description="lower limit, in the lab's unit")
+    high: Number = Field(description="upper limit, in the lab's unit")
 
 
 class BandsBy(Block):
     """Which inputs the bands look at."""
 
-    sex: Text | None = None
-    age: Text | None = None
+    sex: Text | None = Field(None, description="name of a binary or category input")
+    age: Text | None = Field(None, description="name of a number input, in years")
 
 
 class Kit(Block):
@@ -115,14 +115,14 @@ class Kit(Block):
 
     low: Number | Text | None = Field(None, description="a number in the lab's unit, or the name of a column")
     high: Number | Text | None = Field(None, description="a number in the lab's unit, or the name of a column")
-    by: BandsBy | None = None
-    bands: tuple[Band, ...] | None = None
+    by: BandsBy | None = Field(None, description="inputs that say which band a patient belongs to")
+    bands: tuple[Band, ...] | None = Field(None, description="ranges by sex and age; a patient in none has no range")
 
 
 class ColumnUnit(Block):
     """The unit stands in a column, row by row."""
 
-    column: Text
+    column: Text = Field(description="column of the unit; rows are converted one by one")
 
 
 class _Input(Block):
@@ -133,7 +133,7 @@ class _Input(Block):
 
 class _Numeric(_Input):
     limits: tuple[Number, Number] | None = Field(None, description="values outside are impossible and refused")
-    censored: Censored | None = None
+    censored: Censored | None = Field(None, description="what cells such as '<5' count as; default: they are refused")
     table_unit: Text | ColumnUnit | None = Field(None, description="unit in the table, if not `unit`: it is converted")
 
 
@@ -149,7 +149,7 @@ class LabInput(_Numeric):
 
     kind: Literal["lab"]
     unit: Text = Field(description="unit in which the model and its nomogram speak")
-    kit: Kit | None = None
+    kit: Kit | None = Field(None, description="reference range of the assay, needed for `encode: kit` and `uln`")
 
 
 class BinaryInput(_Input):
@@ -209,8 +209,8 @@ class KFold(Block):
     """Repeated k-fold, stratified by outcome, patients whole."""
 
     kind: Literal["kfold"]
-    folds: Annotated[Whole, Field(ge=2)] = 5
-    repeats: Annotated[Whole, Field(ge=1)] = 1
+    folds: Annotated[Whole, Field(ge=2)] = Field(5, description="parts of the cohort; each is the test set once")
+    repeats: Annotated[Whole, Field(ge=1)] = Field(1, description="how often the cohort is divided anew")
 
 
 class LeaveOnePatientOut(Block):
@@ -223,7 +223,7 @@ class LeaveOneGroupOut(Block):
     """One fold per value of a column (a centre, a scanner)."""
 
     kind: Literal["leave_one_group_out"]
-    column: Text
+    column: Text = Field(description="column of the group; its rows must agree within a patient")
 
 
 class TimeSplit(Block):
@@ -238,7 +238,7 @@ class Holdout(Block):
     """The table says who is in the test set."""
 
     kind: Literal["holdout"]
-    column: Text
+    column: Text = Field(description="column that marks the test set")
     test: Level = Field(description="the value that marks test patients")
 
 
@@ -248,22 +248,24 @@ Split = Annotated[KFold | LeaveOnePatientOut | LeaveOneGroupOut | TimeSplit | Ho
 class Inner(Block):
     """Folds inside each training set, for whatever must be chosen there."""
 
-    folds: Annotated[Whole, Field(ge=2)] = 5
+    folds: Annotated[Whole, Field(ge=2)] = Field(5, description="parts of each training set")
 
 
 class Optimism(Block):
     """Harrell's bootstrap of the whole pipeline."""
 
     predictors: tuple[Text, ...] = Field(description="predictors to repeat in every bootstrap sample")
-    bootstraps: Annotated[Whole, Field(ge=1)] = 200
+    bootstraps: Annotated[Whole, Field(ge=1)] = Field(200, description="full fits; the time grows with them")
 
 
 class Validation(Block):
     """How predictors are judged."""
 
-    split: Split
-    inner: Inner | Literal["none"] = Inner()
-    optimism: Optimism | None = None
+    split: Split = Field(description="how patients are divided into training and test")
+    inner: Inner | Literal["none"] = Field(
+        Inner(), description="folds inside each training set; none: nothing is chosen"
+    )
+    optimism: Optimism | None = Field(None, description="bootstrap of the whole pipeline")
     seed: Annotated[Whole, Field(ge=0)] = Field(description="every random draw follows from it")
 
 
@@ -284,17 +286,17 @@ class Schema(Block):
 
     version: Literal[1] = Field(description="version of this schema")
     name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="folder name under runs/")]
-    study: Study
-    cohort: CohortBlock
+    study: Study = Field(description="what the study is")
+    cohort: CohortBlock = Field(description="the table and its patients")
     time_of_prediction: Text = Field(description="one of `times`: when the prediction is made")
     times: Annotated[tuple[Text, ...], Field(min_length=1, description="points in time, in order")]
-    target: Target
-    decision: Decision | None = None
-    inputs: dict[str, Input]
-    predictors: dict[str, Predictor]
+    target: Target = Field(description="the outcome")
+    decision: Decision | None = Field(None, description="what the prediction serves; without it no decision curve")
+    inputs: dict[str, Input] = Field(description="what is known about a patient, by name")
+    predictors: dict[str, Predictor] = Field(description="models to fit and compare, by name")
     missing: Literal["complete_case", "impute"] = Field(
         "complete_case", description="impute: regression on the other inputs, without the outcome, inside the fold"
     )
-    validation: Validation
-    checks: Checks = Checks()
-    report: Report = Report(compare=())
+    validation: Validation = Field(description="how predictors are judged")
+    checks: Checks = Field(Checks(accept={}), description="refusals accepted with a reason")
+    report: Report = Field(Report(compare=()), description="what the report sets side by side")

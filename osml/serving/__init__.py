@@ -7,7 +7,7 @@ before it serves.
 from osml.runs.bundle import manifest_hash
 from osml.serving.explain import Answer, Contribution, Curve, Explanation, Gap
 from osml.serving.export import record, rows_csv, rows_table
-from osml.serving.form import Field, needed_inputs
+from osml.serving.form import Field, FormTable, needed_inputs
 from osml.serving.loading import available_predictors, bundle_folder, find_bundles, load, made_up, read_patients
 from osml.serving.model import Model, Row
 from osml.serving.uploads import read_upload
@@ -19,6 +19,7 @@ __all__ = [
     "Curve",
     "Explanation",
     "Field",
+    "FormTable",
     "Gap",
     "Model",
     "Row",

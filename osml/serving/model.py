@@ -16,7 +16,7 @@ from osml.cohort.cohort import Cohort
 from osml.cohort.inputs import ParsedInputs, parse_inputs
 from osml.cohort.table import Table
 from osml.errors import RunError, TableError
-from osml.nomogram import Nomogram, draw
+from osml.nomogram import Nomogram, calculator, draw
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Prediction
 from osml.predictors.learn import complete
@@ -135,22 +135,44 @@ class Model:
         """The nomogram as SVG with this patient's lines."""
         return self._drawn(table, row, "svg", "a4").decode("utf-8")
 
-    def _drawn(self, table: Table, row: int, ending: str, page: Literal["a4", "letter"]) -> bytes:
+    def worked(self, table: Table, row: int = 0) -> tuple[Nomogram, dict[str, float]]:
+        """The nomogram and one row's values for drawing that patient's lines.
+
+        What was not given is NaN, and the nomogram says what it is taken as: "not known (as …)", never as if measured.
+        """
         if self.nomogram is None:
-            raise RunError(
-                f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason."
-            )
+            raise self._no_nomogram()
         fitted = self.fitted
         given = fitted.recipe.values(self.chain.design(self._unit(table, row)))
         filled, imputed = complete(fitted.imputer, given)
-        # What was not given is drawn as "not known (as …)", never as if it had been measured.
         predictors = tuple(
-            replace(p, unknown=float(filled[p.name][0])) if imputed[p.name][0] else p for p in self.nomogram.predictors
+            replace(p, unknown=float(f"{filled[p.name][0]:.6g}")) if imputed[p.name][0] else p for p in self.nomogram.predictors
         )
-        patient = {name: float(given[name][0]) for name in fitted.model.inputs}
+        return replace(self.nomogram, predictors=predictors), {n: float(given[n][0]) for n in fitted.model.inputs}
+
+    def patient_values(self, table: Table, row: int = 0) -> dict[str, float]:
+        """One row's values as the nomogram reads them, gaps imputed; `worked` keeps them apart."""
+        fitted = self.fitted
+        filled, _ = complete(fitted.imputer, fitted.recipe.values(self.chain.design(self._unit(table, row))))
+        return {name: float(filled[name][0]) for name in fitted.model.inputs}
+
+    def drawing(self, ending: Literal["pdf", "svg", "html"]) -> bytes:
+        """The nomogram without a patient: sheet, picture, or a page that computes (made here if the bundle has none)."""
+        if self.nomogram is None:
+            raise self._no_nomogram()
+        name = f"predictors/{self.name}/nomogram.{ending}"
+        if ending == "html" and name not in self.bundle.manifest["files"]:
+            return calculator(self.nomogram).encode("utf-8")
+        return self.bundle.content(name)
+
+    def _no_nomogram(self) -> RunError:
+        return RunError(f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason.")
+
+    def _drawn(self, table: Table, row: int, ending: str, page: Literal["a4", "letter"]) -> bytes:
+        nomogram, patient = self.worked(table, row)
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / f"sheet.{ending}"
-            draw(replace(self.nomogram, predictors=predictors), target, page=page, patient=patient)
+            draw(nomogram, target, page=page, patient=patient)
             return target.read_bytes()
 
     def _read(self, table: Table) -> tuple[ParsedInputs, list[str]]:

@@ -21,7 +21,19 @@ def statement(model: Model) -> list[tuple[str, str]]:
         ("Years", str(facts["period"] or NOT_STATED)),
         ("Developed with", f"{facts['n']} patients, {facts['events']} with the event"),
         ("Validation", str(facts["validation"])),
+        *(("Caution", words) for words in cautions(model)),
     ]
+
+
+def cautions(model: Model) -> list[str]:
+    """Checks that this model did not pass, with the reason for which they were accepted."""
+    out = []
+    for check in model.facts["checks"]:
+        if check["subject"] in ("", model.name, *model.schema.inputs):
+            reason = model.facts["accepted"].get(check["code"])
+            of = f" ({check['subject']})" if check["subject"] in model.schema.inputs else ""
+            out.append(f"{check['title']}{of} [{check['code']}]" + (f"; accepted: {reason}" if reason else ""))
+    return list(dict.fromkeys(out))
 
 
 def fact_rows(model: Model) -> list[tuple[str, str]]:
@@ -34,12 +46,6 @@ def fact_rows(model: Model) -> list[tuple[str, str]]:
         rows.append(("Prevalence", f"{prevalence['value']:g} ({prevalence['source']})"))
     if model.withheld:
         rows.append(("Withheld", model.withheld))
-    rows += [("Accepted " + code, str(reason)) for code, reason in facts["accepted"].items()]
-    rows += [
-        (f"{check['code']} {check['subject']}".strip(), str(check["title"]))
-        for check in facts["checks"]
-        if check["subject"] in ("", model.name, *model.schema.inputs)
-    ]
     if facts["synthetic"]:
         rows.append(("Synthetic data", str(facts["synthetic"])))
     return [

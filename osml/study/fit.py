@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from osml.codes import BY_CODE, Finding
-from osml.cohort.build import BuiltCohort, read_cohort
-from osml.cohort.checks import run_checks
-from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.build import BuiltCohort
+from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold, folds_from_json, folds_to_json, make_folds
 from osml.engine import Outcome as TaskOutcome
 from osml.engine import Progress, run_tasks, single_thread
-from osml.errors import CheckError, OsmlError
+from osml.errors import OsmlError
 from osml.files import atomic_write, read_json, write_csv, write_json
+from osml.report import make_report
 from osml.runs.cohort_store import write_cohort
 from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
-from osml.schema.load import LoadedSchema, load_schema
+from osml.schema.load import LoadedSchema
 from osml.study.final import finish
-from osml.study.model_checks import model_checks
+from osml.study.prepare import Say, describe_split, introduce, prepare, refusals, refuse
 from osml.study.tasks import FoldTask, run_fold
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,20 +34,6 @@ class FitResult:
     reused: bool
     metrics: dict[str, Any]
     failed: tuple[str, ...]
-
-
-def prepare(path: str | Path, overrides: Sequence[str] = ()) -> tuple[LoadedSchema, BuiltCohort, list[Finding]]:
-    """Schema, cohort and all findings, without fitting: what `check` reports and `fit` begins with."""
-    loaded = load_schema(path, overrides)
-    built = read_cohort(loaded)
-    findings = run_checks(loaded.schema, built) + model_checks(loaded.schema, built.cohort)
-    return loaded, built, findings
-
-
-def refusals(loaded: LoadedSchema, findings: Sequence[Finding]) -> list[Finding]:
-    """Findings that stop `fit`: of severity `refuse` and not accepted with a reason."""
-    accepted = loaded.schema.checks.accept
-    return [f for f in findings if BY_CODE[f.code].severity == "refuse" and f.code not in accepted]
 
 
 def fit(
@@ -124,6 +108,7 @@ def _run(
     write_predictions(run.path / "predictions.parquet", rows)
     metrics, broken = single_thread(finish, loaded, built.cohort, folds, rows, findings, run, say)
     failed |= broken
+    single_thread(make_report, run.path)
     run.set_status("finished", failed=sorted(failed))
     run.event("finished", failed=sorted(failed))
     run.point_latest()
@@ -240,60 +225,3 @@ def _splits(loaded: LoadedSchema, cohort: Cohort, run: RunDirectory) -> tuple[Fo
         return stored
     write_json(file, folds_to_json(made))
     return made
-
-
-def describe_split(loaded: LoadedSchema) -> str:
-    """The outer split in words."""
-    split, seed = loaded.schema.validation.split, loaded.schema.validation.seed
-    if split.kind == "kfold":
-        times = f", repeated {split.repeats} times" if split.repeats > 1 else ""
-        return f"{split.folds} folds by patient, stratified{times}, seed {seed}"
-    if split.kind == "leave_one_patient_out":
-        return "one patient left out at a time"
-    if split.kind == "leave_one_group_out":
-        return f"one value of {split.column!r} left out at a time"
-    if split.kind == "time":
-        return f"tested on patients with {split.column!r} from {split.test_from} on"
-    return f"tested on patients with {split.column!r} = {split.test!r}"
-
-
-def refuse(stopped: Sequence[Finding]) -> CheckError:
-    """The error for findings that stop a study."""
-    lines = []
-    for f in stopped:
-        code = BY_CODE[f.code]
-        lines.append(f"{f.code} {code.title}: {f.subject + ': ' if f.subject else ''}{f.evidence}")
-        lines.append(f"    {code.why} {code.fix}")
-    codes = sorted({f.code for f in stopped})
-    lines.append(
-        f'To go on regardless: `checks: {{accept: {{{codes[0]}: "reason"}}}}`; the reason is printed with every result.'
-    )
-    return CheckError(
-        f"{len(stopped)} check{'s refuse' if len(stopped) > 1 else ' refuses'} this study", do="\n  ".join(lines)
-    )
-
-
-def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Finding], say: Say) -> None:
-    """One line each for schema and cohort, one for each finding."""
-    schema, cohort = loaded.schema, built.cohort
-    outcome = cohort.outcome
-    assert outcome is not None
-    kind = "binary" if isinstance(outcome, BinaryOutcome) else "survival"
-    say(f"schema    ok: {schema.name}, {kind} target, {len(schema.inputs)} inputs, {len(schema.predictors)} predictors")
-    if schema.study.synthetic:
-        say(f"          SYNTHETIC: {schema.study.synthetic}")
-    reasons: dict[str, int] = {}
-    for e in cohort.exclusions:
-        reasons[e.reason] = reasons.get(e.reason, 0) + 1
-    lost = ", ".join(f"-{n} {reason}" for reason, n in reasons.items())
-    n, events = len(cohort), int(outcome.event.sum())
-    whole = n + len(cohort.exclusions)
-    say(
-        f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; "
-        f"{events} events ({100 * events / n:.1f} %)"
-    )
-    for f in findings:
-        code = BY_CODE[f.code]
-        reason = schema.checks.accept.get(f.code)
-        state = f"accepted: {reason}" if reason else code.severity
-        say(f"check     {f.code} {state}: {f.subject + ': ' if f.subject else ''}{f.evidence}")

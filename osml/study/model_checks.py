@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from osml.codes import Finding
+from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
 from osml.errors import NotEstimableError
 from osml.evaluation.contingency import chi_square, fisher_exact
@@ -21,10 +22,11 @@ from osml.stats.terms import design_columns, design_matrix
 ALPHA = 0.01
 
 
-def model_checks(schema: Schema, cohort: Cohort) -> list[Finding]:
-    """All findings about the predictors of a schema on a cohort."""
+def model_checks(schema: Schema, built: BuiltCohort) -> list[Finding]:
+    """All findings about the predictors of a schema; missingness is judged before complete-case exclusions."""
+    cohort = built.cohort
     return [
-        *_missing_by_outcome(cohort),
+        *_missing_by_outcome(built.eligible),
         *_site(schema, cohort),
         *_sample_sizes(schema, cohort),
         *_separation(schema, cohort),
@@ -89,7 +91,7 @@ def _site(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
     if column is None or outcome is None:
         return
     sites = np.array(cohort.keys[column])
-    names = np.unique(sites)
+    names = np.unique(sites[sites != ""])
     if len(names) < 2:
         return
     table = np.array([[(outcome.event & (sites == s)).sum(), (~outcome.event & (sites == s)).sum()] for s in names])

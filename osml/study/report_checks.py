@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osml.codes import BY_CODE, CODES
-from osml.study.fit import introduce, prepare, refusals
-from osml.study.leakage import PipelineCheck, check_leakage
+from osml.study.prepare import introduce, prepare, refusals
+
+if TYPE_CHECKING:
+    from osml.study.leakage import PipelineCheck
 
 
 def report_checks(path: Path, overrides: Sequence[str], say: Callable[[str], None]) -> int:
@@ -27,6 +30,8 @@ def report_leakage(
     path: Path, overrides: Sequence[str], permutations: int, workers: int | None, say: Callable[[str], None]
 ) -> int:
     """Print the three parts of the leakage check; returns how many predictors did not pass."""
+    from osml.study.leakage import check_leakage
+
     loaded, built, findings = prepare(path, overrides)
     introduce(loaded, built, findings, say)
     say(f"leakage   {permutations} permutations of labels between patients; every step that sees labels is run again")

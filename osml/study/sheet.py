@@ -57,7 +57,7 @@ def draw_sheet(
     if not fitted.model.terms:
         return {"drawn": False, "reason": "nothing was selected"}
     try:
-        nomogram = nomogram_of(loaded.schema, chain, development.design, cohort, facts, findings, run.path.name)
+        nomogram = nomogram_of(loaded.schema, chain, development.design, cohort, facts, findings, loaded.digest())
     except (NotEstimableError, InvalidInputError) as error:
         run.log(f"nomogram of {name} not drawn: {error}")
         return {"drawn": False, "reason": error.what}
@@ -100,7 +100,7 @@ def nomogram_of(
     cohort: Cohort,
     facts: Mapping[str, Any],
     findings: Sequence[Finding],
-    run_id: str,
+    schema_sha256: str,
 ) -> Nomogram:
     """Build and verify on every training row (imputed where the model imputes; scores out-of-fold)."""
     fitted = chain.fitted
@@ -116,7 +116,7 @@ def nomogram_of(
         fitted.model,
         axes,
         _outcome(schema, fitted, cohort),
-        metadata=_metadata(schema, fitted, cohort, facts, findings, run_id),
+        metadata=_metadata(schema, fitted, cohort, facts, findings, schema_sha256),
         interval=fitted.interval,
         training={name: filled[name] for name in fitted.model.inputs},
     )
@@ -148,7 +148,7 @@ def _metadata(
     cohort: Cohort,
     facts: Mapping[str, Any],
     findings: Sequence[Finding],
-    run_id: str,
+    schema_sha256: str,
 ) -> dict[str, Any]:
     study, accepted = schema.study, schema.checks.accept
     outcome = cohort.outcome
@@ -166,6 +166,7 @@ def _metadata(
         "notes": _notes(schema, fitted),
         "provenance": {
             "model": f"{schema.name}/{fitted.recipe.name}",
+            "schema": schema_sha256[:12],
             "seed": str(schema.validation.seed),
             "osml": osml.__version__,
         },

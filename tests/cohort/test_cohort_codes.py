@@ -55,7 +55,7 @@ def _findings(folder: Path, rows: Rows, change: Any = None, column: str = "x") -
     header = CLINIC_HEADER if len(rows[0]) == len(CLINIC_HEADER) else (*CLINIC_HEADER, column)
     loaded = study(folder, rows, header, change)
     result = read_cohort(loaded)
-    return run_checks(loaded.schema, result) + model_checks(loaded.schema, result.cohort)
+    return run_checks(loaded.schema, result) + model_checks(loaded.schema, result)
 
 
 def _of(code: str, findings: list[Finding]) -> list[Finding]:

@@ -222,6 +222,19 @@ def test_the_path_to_the_table_is_relative_to_the_schema(tmp_path: Path) -> None
     assert len(read_cohort(_answered(text, out)).cohort) == 12
 
 
+def test_columns_of_a_kit_range_are_no_inputs(tmp_path: Path) -> None:
+    numbers = [[f"{i + k * 50}.5" for i in range(12)] for k in range(3)]
+    table = _table(
+        tmp_path,
+        ["patient", "outcome", "ldh", "ldh_low", "ldh_high", "grade_low"],
+        [[f"P{i}" for i in range(12)], ["no", "yes"] * 6, *numbers, ["a", "b"] * 6],
+    )
+    text, out = _draft(table, tmp_path, target="outcome")
+    use = "use it there as {kind: lab, unit: …, kit: {low: ldh_low, high: ldh_high}}"
+    assert f"  # left out: ldh_low: looks like the kit range of ldh; {use}" in text
+    assert list(_answered(text, out).schema.inputs) == ["ldh", "grade_low"]
+
+
 def test_several_rows_per_patient_are_pointed_out(tmp_path: Path) -> None:
     rows = clinic_rows(20)
     for i, row in enumerate(rows):

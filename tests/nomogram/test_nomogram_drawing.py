@@ -47,15 +47,16 @@ def check(drawn: list[Page], page: str) -> None:
         assert NOTICE in [t.text for t in texts]
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    cox=st.booleans(),
-    k=st.integers(2, 25),
-    page=st.sampled_from(list(PAGES)),
-    worked=st.booleans(),
-)
-def test_random_sheets_have_no_collisions(seed: int, cox: bool, k: int, page: str, worked: bool) -> None:
+SHEETS = {
+    "seed": st.integers(0, 10**6),
+    "cox": st.booleans(),
+    "k": st.integers(2, 25),
+    "page": st.sampled_from(list(PAGES)),
+    "worked": st.booleans(),
+}
+
+
+def check_random_sheet(seed: int, cox: bool, k: int, page: str, worked: bool) -> None:
     n, _ = random_nomogram(seed, cox=cox, k=k)
     rng = np.random.default_rng(seed)
     patient = None
@@ -66,6 +67,19 @@ def test_random_sheets_have_no_collisions(seed: int, cox: bool, k: int, page: st
         }
     check(pages(n, page=page, patient=patient), page)
     check([chart_page(n, page=page, patient=patient)], page)
+
+
+@settings(max_examples=4, deadline=None)
+@given(**SHEETS)
+def test_random_sheets_have_no_collisions(seed: int, cox: bool, k: int, page: str, worked: bool) -> None:
+    check_random_sheet(seed, cox, k, page, worked)
+
+
+@pytest.mark.full
+@settings(max_examples=60, deadline=None)
+@given(**SHEETS)
+def test_many_random_sheets_have_no_collisions(seed: int, cox: bool, k: int, page: str, worked: bool) -> None:
+    check_random_sheet(seed, cox, k, page, worked)
 
 
 def test_every_axis_and_end_is_labelled() -> None:
@@ -86,7 +100,7 @@ def test_the_number_of_pages_follows_the_number_of_predictors() -> None:
     assert any("Continued on the next page" in t.text for p in pages(many) for t in p.texts())
 
 
-@pytest.mark.parametrize("page", list(PAGES))
+@pytest.mark.parametrize("page", ["column", *(pytest.param(p, marks=pytest.mark.full) for p in ("a4", "letter"))])
 @pytest.mark.parametrize("ending", ["pdf", "svg", "png"])
 def test_two_runs_give_the_same_bytes(tmp_path: Path, page: Any, ending: str) -> None:
     n = birthwt(interval=Interval("wald"))

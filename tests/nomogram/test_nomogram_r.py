@@ -128,3 +128,31 @@ write(read_osml(file.path(out, "nomogram.json"))(d), file.path(out, "back.json")
 """,
     )["back"]
     np.testing.assert_allclose(back, n.probability(values), rtol=1e-10)
+
+
+def test_a_spline_that_differs_by_sex_has_the_axes_of_rms(tmp_path: Path) -> None:
+    made = r(
+        tmp_path,
+        f"""
+d <- na.omit(read.csv("{ROOT / "data" / "lung.csv"}")[, c("time", "status", "age", "sex", "ph.ecog")])
+names(d)[5] <- "ecog"; d$sex <- factor(d$sex, labels = c("male", "female"))
+dd <- datadist(d); options(datadist = "dd")
+f <- lrm(status == 2 ~ rcs(age, 3) * sex + ecog, data = d, tol = 1e-14, eps = 1e-10, maxit = 50)
+export_rms(f, file.path(out, "fit.json"))
+nom <- nomogram(f, age = seq(40, 80, 5), ecog = 0:3, fun = plogis, funlabel = "P")
+write(lapply(nom[1:3], function(a) a$points), file.path(out, "points.json"))
+""",
+    )
+    fit, points = made["fit"], made["points"]
+    predictors = [
+        Predictor("age", ticks=tuple(float(v) for v in range(40, 81, 5))),
+        Predictor("sex", "category", levels=tuple(fit["levels"]["sex"])),
+        Predictor("ecog", ticks=(0.0, 1.0, 2.0, 3.0)),
+    ]
+    n = from_coefficients(
+        fit["coefficients"], predictors, LogisticOutcome("death"), knots=fit["knots"], extremes="ticks"
+    )
+    age, ecog = n.components
+    for axis, name in zip(age.axes, ("age (sex=male)", "age (sex=female)"), strict=True):
+        np.testing.assert_allclose(n.axis_points(age, axis, axis.ticks), points[name], atol=1e-8)
+    np.testing.assert_allclose(n.axis_points(ecog, ecog.axes[0], ecog.axes[0].ticks), points["ecog"], atol=1e-8)

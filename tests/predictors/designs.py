@@ -37,7 +37,13 @@ def simulate(n: int = 150, seed: int = 0, *, missing: float = 0.0, survival: boo
         "sex": rng.integers(0, 2, n).astype(float),
         "stage": rng.integers(0, 3, n).astype(float),
     }
-    lp = -0.6 + 0.04 * (values["age"] - 50) + 1.2 * (np.log(values["marker"]) - 4) + 0.5 * values["sex"] + 0.4 * values["stage"]
+    lp = (
+        -0.6
+        + 0.04 * (values["age"] - 50)
+        + 1.2 * (np.log(values["marker"]) - 4)
+        + 0.5 * values["sex"]
+        + 0.4 * values["stage"]
+    )
     outcome: Outcome
     if survival:
         time, end = rng.exponential(20 * np.exp(-0.7 * lp)) + 0.1, rng.uniform(5, 40, n)

@@ -28,7 +28,11 @@ FED = {
     "first": {"kind": "nomogram", "inputs": ["age", "marker"], "shrink": "none"},
     "second": {"kind": "nomogram", "inputs": ["first", "sex"], "shrink": "none"},
 }
-MEMORY = {**FED, "memory": {"kind": "nomogram", "inputs": ["age"]}, "fed": {"kind": "nomogram", "inputs": ["memory", "age"]}}
+MEMORY = {
+    **FED,
+    "memory": {"kind": "nomogram", "inputs": ["age"]},
+    "fed": {"kind": "nomogram", "inputs": ["memory", "age"]},
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def test_rows_of_one_patient_bring_no_label_either(small_study: Callable[..., An
     for i, row in enumerate(rows):
         row["row"], row["id"] = f"R{i}", f"P{i // 3}"
         row["outcome"] = rows[3 * (i // 3)]["outcome"]
-    loaded = load_schema(small_study(rows, predictors=MEMORY, cohort={"table": "table.csv", "patient": "id", "row": "row"}).schema)
+    loaded = load_schema(
+        small_study(rows, predictors=MEMORY, cohort={"table": "table.csv", "patient": "id", "row": "row"}).schema
+    )
     cohort = read_cohort(loaded).cohort
     assert len(cohort) == 90
     assert len(cohort.patient_ids) == 30
@@ -163,7 +169,9 @@ def test_what_an_upstream_imputes_is_said_of_the_prediction_it_feeds(small_study
     loaded = load_schema(small_study(rows, predictors=FED, missing="impute").schema)
     cohort = read_cohort(loaded).cohort
     prediction = fit_chain(loaded.schema, "second", cohort, SEED).predict(cohort)
-    gaps = {(u, n) for n in ("age", "marker") for u, x in zip(cohort.units, cohort.values[n], strict=True) if np.isnan(x)}
+    gaps = {
+        (u, n) for n in ("age", "marker") for u, x in zip(cohort.units, cohort.values[n], strict=True) if np.isnan(x)
+    }
     assert gaps
     flagged = [(f.unit, f.input) for f in prediction.flags if f.code == "imputed"]
     assert set(flagged) == gaps
@@ -175,5 +183,3 @@ def test_chain_predictions_ignore_outcomes(fed: tuple[Schema, Cohort]) -> None:
     chain: Chain = fit_chain(schema, "second", cohort, SEED)
     flipped = replace(cohort, outcome=BinaryOutcome(1 - labels(cohort), "bad", "good"))
     assert chain.predict(cohort).p.tobytes() == chain.predict(flipped).p.tobytes()
-
-

@@ -223,7 +223,12 @@ def test_values_beyond_the_training_range_are_flagged() -> None:
     age = np.sort(design.cohort.values["age"])
     # At least five patients lie at or beyond each end.
     assert age[4] <= low < high <= age[-5]
-    values = {"age": np.array([low - 1, low, high, high + 1]), "marker": np.full(4, 55.0), "sex": np.zeros(4), "stage": np.ones(4)}
+    values = {
+        "age": np.array([low - 1, low, high, high + 1]),
+        "marker": np.full(4, 55.0),
+        "sex": np.zeros(4),
+        "stage": np.ones(4),
+    }
     flags = fitted.predict(design_of(values, None)).flags
     assert [(f.unit, f.input, f.code) for f in flags] == [("u0", "age", "extrapolated"), ("u3", "age", "extrapolated")]
     assert flags[1].value == high + 1
@@ -254,7 +259,9 @@ def test_separation_is_refused_by_maximum_likelihood_and_named() -> None:
 def test_separation_by_a_number_is_refused() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=60)
-    design = design_of({"age": x, "sex": rng.integers(0, 2, 60).astype(float)}, BinaryOutcome((x > 0).astype(float), "bad", "good"))
+    design = design_of(
+        {"age": x, "sex": rng.integers(0, 2, 60).astype(float)}, BinaryOutcome((x > 0).astype(float), "bad", "good")
+    )
     with pytest.raises(NotEstimableError, match="separat"):
         fit_nomogram(recipe(AGE, SEX), design, seed())
 
@@ -274,7 +281,9 @@ def test_firth_and_ridge_survive_separation(changes: dict[str, Any]) -> None:
 def test_ridge_survives_perfect_separation_by_a_number() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=60)
-    design = design_of({"age": x, "sex": rng.integers(0, 2, 60).astype(float)}, BinaryOutcome((x > 0).astype(float), "bad", "good"))
+    design = design_of(
+        {"age": x, "sex": rng.integers(0, 2, 60).astype(float)}, BinaryOutcome((x > 0).astype(float), "bad", "good")
+    )
     fitted = fit_nomogram(recipe(AGE, SEX, shrink="ridge"), design, seed())
     assert fitted.model.coef[0] > 0
     assert np.all(np.isfinite(fitted.model.coef))
@@ -406,7 +415,9 @@ def test_a_model_of_another_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_file_names_no_patient(tmp_path: Path) -> None:
     design = simulate()
-    named = replace(design.cohort, units=tuple(f"SECRET{i}" for i in range(150)), patients=tuple(f"SECRET{i}" for i in range(150)))
+    named = replace(
+        design.cohort, units=tuple(f"SECRET{i}" for i in range(150)), patients=tuple(f"SECRET{i}" for i in range(150))
+    )
     fit_nomogram(recipe(shrink="uniform"), Design(named), seed(), final=True).save(tmp_path)
     assert "SECRET" not in (tmp_path / "model.json").read_text()
 
@@ -423,7 +434,9 @@ def test_a_kit_encoded_lab_is_a_position_in_its_range() -> None:
     with_kit = Design(replace(design.cohort, kit=kit))
     linear = replace(MARKER, transform="linear")
     marker = design.cohort.values["marker"]
-    assert recipe(replace(linear, encode="kit")).values(with_kit)["marker"] == pytest.approx((marker - 20) / 100, rel=1e-14)
+    assert recipe(replace(linear, encode="kit")).values(with_kit)["marker"] == pytest.approx(
+        (marker - 20) / 100, rel=1e-14
+    )
     assert recipe(replace(linear, encode="uln")).values(with_kit)["marker"] == pytest.approx(marker / 120, rel=1e-14)
 
 

@@ -246,7 +246,9 @@ def test_many_noise_inputs_look_good_and_are_worth_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("predictor", [{"shrink": "none"}, {"select": "univariable", "shrink": "none"}, {"shrink": "ridge"}])
+@pytest.mark.parametrize(
+    "predictor", [{"shrink": "none"}, {"select": "univariable", "shrink": "none"}, {"shrink": "ridge"}]
+)
 def test_noise_through_the_whole_study_is_worth_nothing_out_of_fold(predictor: dict[str, Any], tmp_path: Path) -> None:
     honest, apparent = [], []
     for seed in range(3):

@@ -227,7 +227,9 @@ def test_a_row_without_its_kit_range_spoils_itself_only(
         inputs=inputs,
         predictors={"clinical": {"kind": "nomogram", "inputs": ["age", "marker"], "encode": {"marker": "uln"}}},
     )
-    new = [{"id": f"N{i}", "age": "44", "marker": "60", "low": "10", "high": high} for i, high in enumerate(("100", ""))]
+    new = [
+        {"id": f"N{i}", "age": "44", "marker": "60", "low": "10", "high": high} for i, high in enumerate(("100", ""))
+    ]
     write_table(tmp_path / "new.csv", new)
     assert osml(monkeypatch, "predict", run, tmp_path / "new.csv", "-o", tmp_path / "out.csv") == 2
     out = records(tmp_path / "out.csv")

@@ -1,0 +1,87 @@
+"""How good the model is on patients it was not fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import charts
+import streamlit as st
+from frame import current_model, current_results, heading, plain, refusals, show_figure, show_grid, small
+
+from osml.runs.results import Grid
+
+FIGURES = (
+    ("Discrimination: ROC curve, out-of-fold predictions", ("roc",)),
+    ("Calibration, out-of-fold predictions", ("calibration",)),
+    ("Decision curve, out-of-fold predictions", ("decision",)),
+    ("Survival by risk group, out-of-fold predictions", ("km", "survival", "incidence", "kaplan")),
+)
+NAMES = {
+    "auc": "AUC (C)",
+    "c": "Harrell's C",
+    "slope": "Calibration slope",
+    "intercept": "Calibration intercept",
+    "brier": "Brier score",
+    "scaled_brier": "Scaled Brier score",
+    "r2": "R² (Nagelkerke)",
+}
+
+
+def number(value: Any) -> str:
+    """A measure as text."""
+    return f"{value:.3f}" if isinstance(value, int | float) else ""
+
+
+def measures(facts: dict[str, Any]) -> Grid:
+    """Apparent, optimism-corrected and out-of-fold values side by side."""
+    apparent, corrected = facts.get("apparent", {}), facts.get("optimism_corrected", {})
+    honest = facts.get("out_of_fold", {})
+    rows = []
+    for key, name in NAMES.items():
+        cells = [block.get(key, {}) for block in (honest, corrected, apparent)]
+        if not any(isinstance(cell, dict) and cell for cell in cells):
+            continue
+        out = cells[0]
+        span = f"{out['low']:.3f} to {out['high']:.3f}" if out.get("low") is not None else ""
+        value = number(out.get("value")) or str(out.get("reason", ""))
+        rows.append((name, value, span, number(cells[1].get("value")), number(cells[2].get("value"))))
+    header = ("Measure", "Out of fold", "Interval", "Optimism-corrected", "Apparent")
+    return Grid(header, tuple(rows), str(honest.get("auc", honest.get("c", {})).get("interval", "")))
+
+
+model = current_model()
+heading("Performance", model)
+st.markdown(f"**{plain(str(model.facts['validation']).capitalize())}.** Every number here is of patients of this study.")
+facts = model.facts["predictors"].get(model.name, {})
+st.subheader("This model")
+show_grid(measures(facts))
+if "reason" in facts.get("out_of_fold", {}):
+    st.warning(plain(facts["out_of_fold"]["reason"]))
+results = current_results()
+if results is not None:
+    with refusals():
+        leaderboard = results.leaderboard()
+    if leaderboard is not None:
+        st.subheader("All models of this study")
+        show_grid(leaderboard)
+    comparisons = results.metrics().get("comparisons") or []
+    for one in comparisons:
+        if "difference" in one:
+            words = f"{one['first']} - {one['second']}: {one['measure']} {one['difference']:+.3f}"
+            if one.get("low") is not None:
+                words += f" ({one['low']:+.3f} to {one['high']:+.3f})"
+            st.markdown(small(words))
+shown = 0
+for title, words in FIGURES:
+    figures = results.figures(*words) if results is not None else []
+    mine = [figure for figure in figures if model.name in figure.name] or figures
+    for figure in mine:
+        show_figure(figure, title)
+        shown += 1
+decision = facts.get("out_of_fold", {}).get("decision")
+if not shown and isinstance(decision, dict) and decision.get("curve"):
+    st.subheader("Decision curve")
+    st.markdown(small(f"Out-of-fold predictions. Thresholds {decision['thresholds'][0]} to {decision['thresholds'][1]}: {decision['why']}."))
+    charts.decision_curve(decision["curve"])
+if not shown:
+    st.info("The figures of the report (ROC, calibration) are not here: this bundle lies outside its run, or no report was made.")

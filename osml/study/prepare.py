@@ -1,0 +1,88 @@
+"""Before anything is fitted: schema, cohort, findings, and how they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from osml.codes import BY_CODE, Finding
+from osml.cohort.build import BuiltCohort, read_cohort
+from osml.cohort.checks import run_checks
+from osml.cohort.cohort import BinaryOutcome
+from osml.errors import CheckError
+from osml.schema.load import LoadedSchema, load_schema
+
+Say = Callable[[str], None]
+
+
+def prepare(path: str | Path, overrides: Sequence[str] = ()) -> tuple[LoadedSchema, BuiltCohort, list[Finding]]:
+    """Schema, cohort and all findings, without fitting: what `check` reports and `fit` begins with."""
+    loaded = load_schema(path, overrides)
+    built = read_cohort(loaded)
+    from osml.study.model_checks import model_checks  # scipy: only once the table is known to be readable
+
+    findings = run_checks(loaded.schema, built) + model_checks(loaded.schema, built)
+    return loaded, built, findings
+
+
+def refusals(loaded: LoadedSchema, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that stop `fit`: of severity `refuse` and not accepted with a reason."""
+    accepted = loaded.schema.checks.accept
+    return [f for f in findings if BY_CODE[f.code].severity == "refuse" and f.code not in accepted]
+
+
+def refuse(stopped: Sequence[Finding]) -> CheckError:
+    """The error for findings that stop a study."""
+    lines = []
+    for f in stopped:
+        code = BY_CODE[f.code]
+        lines.append(f"{f.code} {code.title}: {f.subject + ': ' if f.subject else ''}{f.evidence}")
+        lines.append(f"    {code.why} {code.fix}")
+    codes = sorted({f.code for f in stopped})
+    lines.append(
+        f'To go on regardless: `checks: {{accept: {{{codes[0]}: "reason"}}}}`; the reason is printed with every result.'
+    )
+    return CheckError(
+        f"{len(stopped)} check{'s refuse' if len(stopped) > 1 else ' refuses'} this study", do="\n  ".join(lines)
+    )
+
+
+def describe_split(loaded: LoadedSchema) -> str:
+    """The outer split in words."""
+    split, seed = loaded.schema.validation.split, loaded.schema.validation.seed
+    if split.kind == "kfold":
+        times = f", repeated {split.repeats} times" if split.repeats > 1 else ""
+        return f"{split.folds} folds by patient, stratified{times}, seed {seed}"
+    if split.kind == "leave_one_patient_out":
+        return "one patient left out at a time"
+    if split.kind == "leave_one_group_out":
+        return f"one value of {split.column!r} left out at a time"
+    if split.kind == "time":
+        return f"tested on patients with {split.column!r} from {split.test_from} on"
+    return f"tested on patients with {split.column!r} = {split.test!r}"
+
+
+def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Finding], say: Say) -> None:
+    """One line each for schema and cohort, one for each finding."""
+    schema, cohort = loaded.schema, built.cohort
+    outcome = cohort.outcome
+    assert outcome is not None
+    kind = "binary" if isinstance(outcome, BinaryOutcome) else "survival"
+    say(f"schema    ok: {schema.name}, {kind} target, {len(schema.inputs)} inputs, {len(schema.predictors)} predictors")
+    if schema.study.synthetic:
+        say(f"          SYNTHETIC: {schema.study.synthetic}")
+    reasons: dict[str, int] = {}
+    for e in cohort.exclusions:
+        reasons[e.reason] = reasons.get(e.reason, 0) + 1
+    lost = ", ".join(f"-{n} {reason}" for reason, n in reasons.items())
+    n, events = len(cohort), int(outcome.event.sum())
+    whole = n + len(cohort.exclusions)
+    say(
+        f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; "
+        f"{events} events ({100 * events / n:.1f} %)"
+    )
+    for f in findings:
+        code = BY_CODE[f.code]
+        reason = schema.checks.accept.get(f.code)
+        state = f"accepted: {reason}" if reason else code.severity
+        say(f"check     {f.code} {state}: {f.subject + ': ' if f.subject else ''}{f.evidence}")

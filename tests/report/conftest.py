@@ -1,0 +1,90 @@
+"""Finished runs of small studies, fitted once for all tests beside this file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_studies import BINARY, SURVIVAL, Rows, schema_data, simulate_rows, write_table
+
+from osml.study.fit import fit
+
+FitRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def fit_run(tmp_path_factory: pytest.TempPathFactory) -> FitRun:
+    """Fits a small study and returns its run: `fit_run(rows, predictors=..., target=..., ...)`."""
+
+    def run(rows: Rows | None = None, *, sheets: bool = False, **schema: Any) -> Path:
+        folder = tmp_path_factory.mktemp("study")
+        write_table(folder / "table.csv", simulate_rows(missing=0.0) if rows is None else rows)
+        (folder / "study.yaml").write_text(json.dumps(schema_data(**schema)), encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            if not sheets:
+                patch.setattr(
+                    "osml.study.final.draw_sheet", lambda *a, **k: {"drawn": False, "reason": "left out in this test"}
+                )
+            result = fit(folder / "study.yaml", runs=folder / "runs", workers=1, quiet=True, say=lambda line: None)
+        return result.run.path
+
+    return run
+
+
+TWO = {
+    "clinical": {"kind": "nomogram", "inputs": ["age", "marker", "sex"], "terms": {"marker": "log"}},
+    "paper": {"kind": "nomogram", "inputs": ["age", "marker", "stage"], "select": "univariable", "shrink": "none"},
+}
+DECISION = {"action": "biopsy", "act_on": "bad", "thresholds": [0.2, 0.5], "why": "range of opinion"}
+
+
+@pytest.fixture(scope="session")
+def binary_run(fit_run: FitRun) -> Path:
+    """Two predictors, two repeats, a decision, missing values, a comparison and one sheet."""
+    return fit_run(
+        simulate_rows(missing=0.05),
+        sheets=True,
+        predictors=TWO,
+        target=BINARY,
+        decision=DECISION,
+        missing="impute",
+        validation={
+            "split": {"kind": "kfold", "folds": 3, "repeats": 2},
+            "optimism": {"predictors": ["clinical"], "bootstraps": 20},
+            "seed": 5,
+        },
+        report={"compare": ["clinical", "paper"]},
+    )
+
+
+@pytest.fixture(scope="session")
+def survival_run(fit_run: FitRun) -> Path:
+    """One Cox predictor, two repeats."""
+    return fit_run(
+        target=SURVIVAL,
+        validation={
+            "split": {"kind": "kfold", "folds": 3, "repeats": 2},
+            "optimism": {"predictors": [], "bootstraps": 20},
+            "seed": 5,
+        },
+    )
+
+
+def noise_rows(n: int, inputs: int, seed: int) -> Rows:
+    """An outcome and a follow-up that no input has anything to do with."""
+    rng = np.random.default_rng(seed)
+    x, y, t = rng.normal(size=(n, inputs)), rng.random(n) < 0.5, rng.exponential(12, n) + 0.1
+    return [
+        {
+            "id": f"N{i:03d}",
+            **{f"x{j}": f"{x[i, j]:.4f}" for j in range(inputs)},
+            "outcome": "bad" if y[i] else "good",
+            "months": f"{min(t[i], 30):.3f}",
+            "relapse": str(int(t[i] <= 30)),
+        }
+        for i in range(n)
+    ]
