@@ -51,6 +51,8 @@ def withheld(schema: Schema) -> str:
         return (
             "absolute risk is withheld: with competing events one Cox model overstates it; see the cumulative incidence"
         )
+    if study.sampling != "cohort" and isinstance(target, SurvivalTarget):
+        return f"absolute risk is withheld: sampling is {study.sampling}, and no prevalence corrects a Cox baseline"
     if study.sampling == "cohort" or study.prevalence is not None:
         return ""
     return f"probabilities are withheld: sampling is {study.sampling} and no `study.prevalence` is given"
@@ -59,7 +61,9 @@ def withheld(schema: Schema) -> str:
 def adjusted(chain: Chain, schema: Schema) -> Chain:
     """The chain with its intercept moved to the stated prevalence, where the study did not sample a cohort."""
     prevalence = schema.study.prevalence
-    if schema.study.sampling == "cohort" or prevalence is None or not isinstance(chain.fitted, FittedNomogram):
+    if schema.study.sampling == "cohort" or prevalence is None or isinstance(schema.target, SurvivalTarget):
+        return chain
+    if not isinstance(chain.fitted, FittedNomogram):
         return chain
     return Chain(chain.name, with_prevalence(chain.fitted, prevalence.value), chain.upstream)
 

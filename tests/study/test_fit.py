@@ -397,3 +397,13 @@ def test_prevalence_moves_every_stored_probability_alike(small_study: Callable[.
     assert moved.metrics["prevalence"] == {"value": 0.05, "source": "a registry"}
     assert moved.metrics["predictors"]["clinical"]["nomogram"]["drawn"]
     assert "a registry" in (moved.run.path / "nomogram/clinical/nomogram.json").read_text()
+
+
+def test_a_prevalence_does_not_make_risks_of_a_sampled_survival_study(
+    small_study: Callable[..., Any], tmp_path: Path
+) -> None:
+    study = {"sampling": "case_control", "prevalence": {"value": 0.05, "source": "a registry"}}
+    result = run(small_study(study=study, target=SURVIVAL), tmp_path / "runs")
+    rows = read_predictions(result.run.path / "predictions.parquet")
+    assert all(np.isnan(r.p) and np.isfinite(r.lp) for r in rows)
+    assert "no prevalence corrects a Cox baseline" in result.metrics["predictors"]["clinical"]["nomogram"]["reason"]

@@ -1,0 +1,1 @@
+"""The run directory: identity, resume, atomic writes, events, stored predictions."""

@@ -1,0 +1,71 @@
+"""The cohort of a run on disk (never in a bundle): reports and explanations can be made again from the run alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from osml.cohort.cohort import BinaryOutcome, Cohort, Outcome, SurvivalOutcome
+from osml.files import atomic_write
+
+
+def write_cohort(path: Path, cohort: Cohort) -> None:
+    """Parquet: unit, patient, `value:<input>`, `low:<lab>`, `high:<lab>`, `key:<column>`, and the outcome."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {"unit": list(cohort.units), "patient": list(cohort.patients)}
+    columns |= {f"value:{name}": x for name, x in cohort.values.items()}
+    for name, (low, high) in cohort.kit.items():
+        columns |= {f"low:{name}": low, f"high:{name}": high}
+    columns |= {f"key:{name}": list(texts) for name, texts in cohort.keys.items()}
+    facts: dict[str, str] = {"per_row": str(int(cohort.per_row))}
+    outcome = cohort.outcome
+    if isinstance(outcome, BinaryOutcome):
+        columns["y"] = outcome.y
+        facts |= {"positive": outcome.positive, "negative": outcome.negative}
+    elif isinstance(outcome, SurvivalOutcome):
+        columns |= {"time": outcome.time, "event": outcome.event}
+        facts |= {"unit": outcome.unit, "horizons": " ".join(repr(float(h)) for h in outcome.horizons)}
+        if outcome.competing is not None:
+            columns["competing"] = outcome.competing
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(facts), sink, compression="zstd", write_statistics=False)
+    atomic_write(path, sink.getvalue())
+
+
+def load_cohort(path: Path) -> Cohort:
+    """Inverse of `write_cohort`; exclusions stay in cohort/exclusions.csv."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    columns = {name: table.column(name) for name in table.column_names}
+
+    def numbers(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.asarray(columns[name].to_pylist(), dtype=np.float64)
+
+    def named(prefix: str) -> list[str]:
+        return [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
+
+    outcome: Outcome
+    if "y" in columns:
+        outcome = BinaryOutcome(numbers("y"), facts["positive"], facts["negative"])
+    else:
+        competing = np.array(columns["competing"].to_pylist(), dtype=bool) if "competing" in columns else None
+        horizons = tuple(float(h) for h in facts["horizons"].split())
+        event = np.array(columns["event"].to_pylist(), dtype=bool)
+        outcome = SurvivalOutcome(numbers("time"), event, facts["unit"], horizons, competing)
+    return Cohort(
+        units=tuple(columns["unit"].to_pylist()),
+        patients=tuple(columns["patient"].to_pylist()),
+        copies=np.zeros(table.num_rows, dtype=np.intp),
+        values={name: numbers(f"value:{name}") for name in named("value:")},
+        kit={name: (numbers(f"low:{name}"), numbers(f"high:{name}")) for name in named("low:")},
+        keys={name: tuple(columns[f"key:{name}"].to_pylist()) for name in named("key:")},
+        outcome=outcome,
+        per_row=facts["per_row"] == "1",
+    )

@@ -1,0 +1,59 @@
+"""Predictions on disk: Parquet with a fixed layout, so that equal predictions give equal bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from osml.files import atomic_write
+
+COLUMNS = ("predictor", "repeat", "fold", "unit", "patient", "column", "p", "lp", "low", "high", "interval")
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """One probability: of `column` (the event, or a horizon) for `unit`, by `predictor`, in one outer fold."""
+
+    predictor: str
+    repeat: int
+    fold: int
+    unit: str
+    patient: str
+    column: str
+    p: float
+    lp: float
+    low: float | None
+    high: float | None
+    interval: str
+
+
+def write_predictions(path: Path, rows: Iterable[PredictionRow]) -> None:
+    """Write rows in a fixed order (predictor, repeat, fold, then as given), without times or paths."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ordered = sorted(rows, key=lambda r: (r.predictor, r.repeat, r.fold))
+    types = [pa.string(), pa.int32(), pa.int32(), pa.string(), pa.string(), pa.string()]
+    types += [pa.float64()] * 4 + [pa.string()]
+    columns = {
+        name: pa.array([getattr(r, name) for r in ordered], type=t) for name, t in zip(COLUMNS, types, strict=True)
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd", write_statistics=False)
+    atomic_write(path, sink.getvalue())
+
+
+def read_predictions(path: Path) -> list[PredictionRow]:
+    """Rows of a predictions file, in stored order."""
+    import pyarrow.parquet as pq
+
+    return [PredictionRow(**record) for record in pq.read_table(path).to_pylist()]
+
+
+def risks(rows: Sequence[PredictionRow]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """p of each row."""
+    return np.array([r.p for r in rows], dtype=np.float64)
