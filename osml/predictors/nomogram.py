@@ -14,6 +14,7 @@ from osml.cohort.cohort import BinaryOutcome, Outcome, SurvivalOutcome
 from osml.cohort.splits import inner_folds
 from osml.errors import NotEstimableError, RunError
 from osml.files import read_json, write_json
+from osml.nomogram.cox import cox_outcome
 from osml.nomogram.interval import MIN_REFITS, Interval
 from osml.nomogram.ranges import axis_range
 from osml.nomogram.spec import CoxOutcome, LogisticOutcome
@@ -31,11 +32,20 @@ from osml.predictors.refits import (
     optimism_slope,
     refit,
 )
+from osml.stats.cox import fit_cox
 from osml.stats.impute import Imputer
-from osml.stats.terms import LinearModel, term_from_dict, term_to_dict
+from osml.stats.terms import LinearModel, design_matrix, term_from_dict, term_to_dict
 
 Float = NDArray[np.float64]
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CoxWald:
+    """Uncertainty of the baseline hazard at each horizon, as `osml.nomogram.CoxOutcome` wants it."""
+
+    log_hazard_variance: tuple[float, ...]
+    mean_design: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -63,18 +73,24 @@ class FittedNomogram:
     ranges: Mapping[str, tuple[float, float]]
     share: float
     refits: IntervalRefits | None = None
+    wald: CoxWald | None = None
 
     @property
     def axes(self) -> OutcomeAxes:
         """The outcome as a nomogram sees it."""
         if self.horizons:
-            return CoxOutcome(self.event, self.horizons, self.survival, self.time_unit)
+            outcome = CoxOutcome(self.event, self.horizons, self.survival, self.time_unit)
+            if self.wald is None:
+                return outcome
+            return replace(
+                outcome, log_hazard_variance=self.wald.log_hazard_variance, mean_design=self.wald.mean_design
+            )
         return LogisticOutcome(self.event)
 
     @property
     def interval(self) -> Interval | None:
-        """Wald for prespecified, unpenalised, complete-data logistic models; instability from refits; else None."""
-        if self.model.covariance is not None and not self.horizons:
+        """Wald for prespecified, unpenalised, complete-data models; instability from refits; else None."""
+        if self.model.covariance is not None and (not self.horizons or self.wald is not None):
             return Interval("wald")
         if self.refits is not None and len(self.refits.parameters) >= MIN_REFITS:
             held = ["shrinkage factor"] if self.slope.value != 1.0 else []
@@ -146,6 +162,12 @@ class FittedNomogram:
                 "parameters": refits.parameters.tolist(),
                 "survival": None if refits.survival is None else refits.survival.tolist(),
             },
+            "wald": None
+            if self.wald is None
+            else {
+                "log_hazard_variance": list(self.wald.log_hazard_variance),
+                "mean_design": [list(row) for row in self.wald.mean_design],
+            },
         }
 
 
@@ -173,6 +195,9 @@ def load_nomogram(folder: Path) -> FittedNomogram:
         else IntervalRefits(
             np.array(refits["parameters"]), None if refits["survival"] is None else np.array(refits["survival"])
         ),
+        wald=None
+        if data["wald"] is None
+        else CoxWald(tuple(data["wald"]["log_hazard_variance"]), tuple(map(tuple, data["wald"]["mean_design"]))),
     )
 
 
@@ -237,6 +262,7 @@ def develop(
         ranges=_ranges(recipe, values),
         share=float(outcome.event.mean()),
         refits=_interval_refits(recipe, learnt, values, outcome, weights, slope) if final else None,
+        wald=_cox_wald(model, filled, outcome),
     )
     return Development(fitted, design, refits, lp)
 
@@ -248,9 +274,18 @@ def _interval_refits(
     scored = any(i.kind == "score" for i in recipe.inputs)
     if recipe.select != "none" or recipe.estimator != "ml" or recipe.shrink == "ridge" or scored or slope.value == 0.0:
         return None
-    if learnt.model.covariance is not None and recipe.shrink == "none" and isinstance(outcome, BinaryOutcome):
-        return None
+    if learnt.model.covariance is not None and recipe.shrink == "none":
+        return None  # a Wald interval exists
     return interval_refits(learnt, values, outcome, weights, slope.value)
+
+
+def _cox_wald(model: LinearModel, values: Mapping[str, Float], outcome: Outcome) -> CoxWald | None:
+    """Only for a Cox model with a covariance: prespecified, unpenalised, unshrunken, complete data."""
+    if not isinstance(outcome, SurvivalOutcome) or model.covariance is None:
+        return None
+    fit = fit_cox(design_matrix(model.terms, values), outcome.time, outcome.event)
+    axes = cox_outcome(fit, "event", outcome.horizons)
+    return CoxWald(axes.log_hazard_variance, axes.mean_design) if axes.log_hazard_variance else None
 
 
 def _nested_slope(recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, folds: NDArray[np.intp]) -> Slope:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,15 @@ class Results:
         grids = {file.stem: read_grid(file) for file in sorted(folder.glob("*.csv")) if file.stem.startswith(prefix)}
         return {name: grid for name, grid in grids.items() if grid is not None}
 
-    def figures(self, *words: str) -> list[Figure]:
-        """Figures of the report whose name holds one of the words; empty when no report was made."""
+    def figures(self, kind: str, predictor: str = "", endings: Sequence[str] = ("",)) -> list[Figure]:
+        """Figures `<kind>_<predictor><ending>` of the report; empty when no report was made.
+
+        Each name is given in full: "shap_clinical_paper" is not a figure of the predictor "clinical".
+        """
         folder = self.path / "report" / "figures"
-        stems = sorted({file.stem for file in folder.glob("*") if file.suffix in (".svg", ".png")})
-        wanted = [stem for stem in stems if any(word in re.split(r"[^a-z0-9]+", stem.lower()) for word in words)]
-        return [_figure(folder, stem) for stem in wanted]
+        stem = f"{kind}_{predictor}" if predictor else kind
+        wanted = [stem + ending for ending in endings]
+        return [_figure(folder, name) for name in wanted if _image(folder, name) is not None]
 
     def flow(self) -> Grid:
         """Rows, patients, exclusions by reason: counts only."""
@@ -146,13 +149,19 @@ def _rounded(cell: str) -> str:
     return cell if number.is_integer() else f"{number:.3f}"
 
 
+def _image(folder: Path, stem: str) -> Path | None:
+    return next((file for kind in ("svg", "png") if (file := folder / f"{stem}.{kind}").is_file()), None)
+
+
 def _figure(folder: Path, stem: str) -> Figure:
-    kind = "svg" if (folder / f"{stem}.svg").is_file() else "png"
+    image = _image(folder, stem)
+    if image is None:
+        raise RunError(f"the report has no figure {stem!r}")
     pdf = folder / f"{stem}.pdf"
     return Figure(
         name=stem,
-        image=(folder / f"{stem}.{kind}").read_bytes(),
-        kind=kind,
+        image=image.read_bytes(),
+        kind=image.suffix[1:],
         pdf=pdf.read_bytes() if pdf.is_file() else None,
         data=read_grid(folder / f"{stem}.csv"),
     )

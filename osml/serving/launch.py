@@ -51,7 +51,7 @@ def app_command(script: Path, *, port: int, address: str = "127.0.0.1", browser:
         # Streamlit's red on white has a contrast of 3.3; these have 4.5 or more on their grounds.
         "theme.light.primaryColor": "#005a9c",
         "theme.light.linkColor": "#005a9c",
-        "theme.dark.primaryColor": "#5aa9ee",
+        "theme.dark.primaryColor": "#3f97e3",
         "theme.dark.linkColor": "#7fc4ff",
     }
     options = [f"--{key}={value}" for key, value in settings.items()]

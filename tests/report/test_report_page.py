@@ -56,8 +56,8 @@ def test_comparisons_and_horizons_come_from_metrics_json(page: Page, survival_pa
 def test_sections_stand_in_the_order_in_which_a_reader_asks(page: Page, survival_page: Page):
     order = [e.attributes["id"] for e in page.all("section")]
     assert order == [
-        "summary", "patients", "baseline", "regression", "results", "discrimination", "calibration", "decision", "nomogram",
-        "explanation", "checks", "comparisons", "provenance",
+        "summary", "patients", "baseline", "regression", "results", "discrimination", "calibration", "decision",
+        "nomogram", "explanation", "checks", "comparisons", "provenance",
     ]  # fmt: skip
     assert "survival" in [e.attributes["id"] for e in survival_page.all("section")]
 
@@ -251,8 +251,8 @@ def test_model_card_holds_use_numbers_limits_and_hashes(binary_run: Path):
     metrics = json.loads((binary_run / "metrics.json").read_text())
     for name, facts in metrics["predictors"].items():
         found = facts["out_of_fold"]
-        area = found["auc"]
-        row = f"| {name} | {area['value']:.2f} ({area['low']:.2f} to {area['high']:.2f}) | {found['slope']['value']:.2f} |"
+        area, slope = found["auc"], found["slope"]["value"]
+        row = f"| {name} | {area['value']:.2f} ({area['low']:.2f} to {area['high']:.2f}) | {slope:.2f} |"
         assert row in card
     assert "SYNTHETIC DATA" in card
     assert "Research use only" in card
