@@ -17,7 +17,7 @@ from osml.serving import Model, Row, in_hundred, interval_words, percent, record
 def show(model: Model, patient: Patient) -> None:
     """Everything about one prediction."""
     result = patient.result
-    st.subheader("Result")
+    st.header("Result")
     st.markdown("  \n".join(f"**{plain(name)}:** {plain(words)}" for name, words in statement(model)))
     if not result.ok:
         st.error(f"No prediction: {plain(result.status)}")
@@ -31,7 +31,7 @@ def show(model: Model, patient: Patient) -> None:
     _cautions(model, patient)
     with refusals():
         explanation = model.explain(patient.table, patient.row)
-    st.subheader("What moves this prediction")
+    st.header("What moves this prediction")
     st.markdown(small("Against the average patient of the training data. It describes the model, not causes."))
     charts.contributions(explanation)
     _downloads(model, patient)
@@ -44,7 +44,7 @@ def _risk(model: Model, result: Row, k: int, column: str) -> None:
     p, event = result.p[k], str(model.facts["event"])
     horizon = f" by {column}s" if model.fitted.horizons else ""
     with st.container(border=True):
-        st.markdown(f"## {percent(p)}\n\n**risk of {plain(event + horizon)}**")
+        st.markdown(f"### {percent(p)}\n\n**risk of {plain(event + horizon)}**")
         st.markdown(f"Interval: {plain(interval_words(result, k))}")
         words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
         if result.low is not None and result.high is not None:
@@ -75,7 +75,7 @@ def _cautions(model: Model, patient: Patient) -> None:
 
 
 def _downloads(model: Model, patient: Patient) -> None:
-    st.subheader("Take away")
+    st.header("Take away")
     if model.nomogram is not None:
         download(
             "Nomogram sheet with this patient's lines (PDF)",

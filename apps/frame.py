@@ -17,6 +17,7 @@ from osml.serving import Model, available_predictors, find_bundles, load, manife
 from osml.serving.launch import RUN_VARIABLE
 
 MAX_MODELS = 4
+MAX_ROWS = 40
 # As few marks as possible: a screen reader reads an input's label with its backslashes.
 _MARKDOWN = re.compile(
     r"([\\`*\[\]<$~|]"  # anywhere: code, emphasis, links, pictures, tags, formulas, table cells
@@ -86,7 +87,7 @@ def heading(title: str, model: Model) -> None:
     st.markdown(f"**{plain(NOTICE)}**")
     if model.facts["synthetic"]:
         st.warning(f"SYNTHETIC DATA: {plain(model.facts['synthetic'])}. Nothing here holds for a real person.")
-    st.header(title)
+    st.title(title)
     st.markdown(f"{plain(model.facts['title'])} · model {plain(model.name)}")
 
 
@@ -110,6 +111,21 @@ def show_grid(grid: Grid, caption: str = "") -> None:
         st.markdown(small(grid.note))
 
 
+def rounded(grid: Grid) -> Grid:
+    """Numbers to four digits, and of a long table only every k-th row, said so in its note."""
+    step = -(-len(grid.rows) // MAX_ROWS)
+    rows = tuple(tuple(_short(cell) for cell in row) for row in grid.rows[:: max(1, step)])
+    note = grid.note if step <= 1 else f"{grid.note} One row in {step} of {len(grid.rows)} is shown.".strip()
+    return Grid(grid.header, rows, note)
+
+
+def _short(cell: str) -> str:
+    try:
+        return f"{float(cell):.4g}"
+    except ValueError:
+        return cell
+
+
 def show_figure(figure: Figure, caption: str) -> None:
     """A figure as a picture, its numbers under it, and its PDF."""
     image = figure.image.decode("utf-8") if figure.kind == "svg" else figure.image
@@ -118,7 +134,7 @@ def show_figure(figure: Figure, caption: str) -> None:
         st.image(image, alt=caption, width="stretch")
         if figure.data is not None:
             with st.expander("Numbers of this figure"):
-                show_grid(figure.data)
+                show_grid(rounded(figure.data))
         if figure.pdf is not None:
             download("Figure as PDF", figure.pdf, f"{figure.name}.pdf", "application/pdf")
 

@@ -28,10 +28,17 @@ SchemaFile = Annotated[Path, typer.Argument(metavar="SCHEMA", help="the study's 
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="override one key; repeatable")]
 
 
+# Typer swallows Ctrl-C and returns this code instead.
+_TYPERS_CTRL_C = 130
+
+
 def main() -> None:
     """Entry point of the `osml` command."""
     with _ExitCodes():
-        sys.exit(app(standalone_mode=False) or EXIT_FINE)
+        code = app(standalone_mode=False)
+        if code == _TYPERS_CTRL_C:
+            raise KeyboardInterrupt
+        sys.exit(code or EXIT_FINE)
 
 
 class _ExitCodes:

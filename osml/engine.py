@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
@@ -93,7 +94,8 @@ def run_tasks(
 def _pooled(
     function: Callable[[Any], Any], todo: Sequence[tuple[int, Any]], workers: int, progress: Progress | None
 ) -> Iterator[Outcome]:
-    pool: Executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool: Executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_quietly)
     futures = {pool.submit(single_thread, function, item): index for index, item in todo}
     try:
         for future in as_completed(futures):
@@ -106,6 +108,11 @@ def _pooled(
             yield outcome
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_quietly() -> None:
+    # A terminal sends Ctrl-C to the workers too: they end without a traceback of their own; writes are atomic.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _finish(index: int, future: Future[Any], progress: Progress | None) -> Outcome:

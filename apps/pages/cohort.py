@@ -15,17 +15,17 @@ if results is None:
     st.stop()
     raise AssertionError("st.stop() ends the page")
 with refusals():
-    st.subheader("Patients")
+    st.header("Patients")
     show_grid(results.flow())
     table_one = results.tables("table_one").get("table_one")
     if table_one is not None:
-        st.subheader("Table one")
+        st.header("Table one")
         show_grid(table_one)
-    st.subheader("Missing values")
+    st.header("Missing values")
     labels = {name: block.label or name for name, block in model.schema.inputs.items()}
     missing = results.missing()
     show_grid(Grid(missing.header, tuple((labels.get(row[0], row[0]), *row[1:]) for row in missing.rows)))
-    st.subheader("Checks")
+    st.header("Checks")
     checks = results.checks()
     if checks.rows:
         show_grid(checks)

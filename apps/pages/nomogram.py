@@ -39,7 +39,7 @@ with right:
             "application/pdf",
         )
     download("Calculator for use without this app (HTML)", lambda: model.drawing("html"), "nomogram.html", "text/html")
-st.subheader("Calculator")
+st.header("Calculator")
 if st.toggle("Open the calculator here"):
     with refusals():
         page = model.drawing("html").decode("utf-8")

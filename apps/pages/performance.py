@@ -8,14 +8,8 @@ import charts
 import streamlit as st
 from frame import current_model, current_results, heading, plain, refusals, show_figure, show_grid, small
 
-from osml.runs.results import Grid
+from osml.runs.results import Figure, Grid
 
-FIGURES = (
-    ("Discrimination: ROC curve, out-of-fold predictions", ("roc",)),
-    ("Calibration, out-of-fold predictions", ("calibration",)),
-    ("Decision curve, out-of-fold predictions", ("decision",)),
-    ("Survival by risk group, out-of-fold predictions", ("km", "survival", "incidence", "kaplan")),
-)
 NAMES = {
     "auc": "AUC (C)",
     "c": "Harrell's C",
@@ -53,7 +47,7 @@ model = current_model()
 heading("Performance", model)
 st.markdown(f"**{plain(str(model.facts['validation']).capitalize())}.** Every number here is of patients of this study.")
 facts = model.facts["predictors"].get(model.name, {})
-st.subheader("This model")
+st.header("This model")
 show_grid(measures(facts))
 if "reason" in facts.get("out_of_fold", {}):
     st.warning(plain(facts["out_of_fold"]["reason"]))
@@ -62,7 +56,7 @@ if results is not None:
     with refusals():
         leaderboard = results.leaderboard()
     if leaderboard is not None:
-        st.subheader("All models of this study")
+        st.header("All models of this study")
         show_grid(leaderboard)
     comparisons = results.metrics().get("comparisons") or []
     for one in comparisons:
@@ -71,17 +65,22 @@ if results is not None:
             if one.get("low") is not None:
                 words += f" ({one['low']:+.3f} to {one['high']:+.3f})"
             st.markdown(small(words))
-shown = 0
-for title, words in FIGURES:
-    figures = results.figures(*words) if results is not None else []
-    mine = [figure for figure in figures if model.name in figure.name] or figures
-    for figure in mine:
-        show_figure(figure, title)
-        shown += 1
+figures: list[tuple[str, Figure]] = []
+if results is not None:
+    horizons = [f"_{horizon:g}" for horizon in model.fitted.horizons]
+    figures += [("ROC curve, out-of-fold predictions", f) for f in results.figures("roc", model.name)]
+    for figure in results.figures("calibration", model.name, ["", *horizons]):
+        figures.append(("Calibration, out-of-fold predictions", figure))
+    figures += [("Decision curve, out-of-fold predictions", f) for f in results.figures("decision", model.name)]
+    figures += [("Risk groups, out-of-fold predictions", f) for f in results.figures("risk_groups", model.name)]
+    figures += [("Observed incidence in the whole cohort", f) for f in results.figures("incidence")]
+for title, figure in figures:
+    show_figure(figure, title)
 decision = facts.get("out_of_fold", {}).get("decision")
-if not shown and isinstance(decision, dict) and decision.get("curve"):
-    st.subheader("Decision curve")
+drawn = any(figure.name.startswith("decision") for _, figure in figures)
+if not drawn and isinstance(decision, dict) and decision.get("curve"):
+    st.header("Decision curve")
     st.markdown(small(f"Out-of-fold predictions. Thresholds {decision['thresholds'][0]} to {decision['thresholds'][1]}: {decision['why']}."))
     charts.decision_curve(decision["curve"])
-if not shown:
+if not figures:
     st.info("The figures of the report (ROC, calibration) are not here: this bundle lies outside its run, or no report was made.")

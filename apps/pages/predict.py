@@ -22,7 +22,7 @@ def one_patient() -> None:
     """Form on the left (on a phone: above), result beside it."""
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.subheader("Patient")
+        st.header("Patient")
         sent = ask(model)
     with right:
         if sent is not None:
@@ -59,7 +59,7 @@ def many_patients() -> None:
         table = read_upload(upload.getvalue(), model)
         rows = model.predict(table)
     bad = sum(not row.ok for row in rows)
-    st.subheader("Results")
+    st.header("Results")
     st.markdown(f"{len(rows) - bad} of {len(rows)} rows predicted" + (f"; {bad} have no prediction, see `status`." if bad else "."))
     if model.withheld:
         st.warning(f"No probability is shown: {plain(model.withheld)}")

@@ -83,3 +83,18 @@ def units_like(unit: str) -> tuple[str, ...]:
     own = _canonical(unit)
     kind = next((units for units in _KINDS.values() if own in units), {})
     return (unit, *(other for other in kind if other != own))
+
+
+# Units that one hospital or another prints: offered beside each other where a value is typed in.
+_OFFERED = (("U/L", "µkat/L"), ("g/L", "g/dL"), ("mg/L", "mg/dL"), ("mm", "cm"))
+
+
+def other_units(unit: str, where: str = "") -> tuple[tuple[str, float], ...]:
+    """(name, factor) of the units offered beside `unit`: value in that unit = factor × value in `unit`.
+
+    >>> other_units("U/L")
+    (('µkat/L', 0.016666666666666666),)
+    """
+    own = _canonical(unit)
+    names = [name for pair in _OFFERED if own in pair for name in pair if name != own]
+    return tuple((name, conversion_factor(own, name, where)) for name in names)

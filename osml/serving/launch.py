@@ -55,6 +55,7 @@ def app_command(script: Path, *, port: int, address: str = "127.0.0.1", browser:
         "theme.dark.linkColor": "#7fc4ff",
     }
     options = [f"--{key}={value}" for key, value in settings.items()]
+    options += [f"--theme.headingFontSizes={size}" for size in ("2rem", "1.5rem", "1.75rem")]  # h3 holds the risk
     return [sys.executable, "-m", "streamlit", "run", str(script), *options]
 
 

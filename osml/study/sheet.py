@@ -11,6 +11,7 @@ import numpy as np
 import osml
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.cohort.units import other_units
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.files import atomic_write
 from osml.nomogram import (
@@ -18,6 +19,7 @@ from osml.nomogram import (
     LogisticOutcome,
     Nomogram,
     Predictor,
+    Unit,
     build,
     category_predictor,
     draw,
@@ -126,8 +128,15 @@ def _axis(item: InputRecipe, values: Mapping[str, Any], event: Any) -> Predictor
     x = values[item.name]
     if item.kind == "category":
         return category_predictor(item.name, x, item.levels, events=event.astype(float), label=item.label)
+    offered = other_units(item.unit) if item.encode == "value" else ()
     return number_predictor(
-        item.name, x, log=item.transform == "log", label=item.label, unit=item.shown_unit, by_hand=item.kind != "score"
+        item.name,
+        x,
+        log=item.transform == "log",
+        label=item.label,
+        unit=item.shown_unit,
+        by_hand=item.kind != "score",
+        units=tuple(Unit(name, factor) for name, factor in offered),
     )
 
 
