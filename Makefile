@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-full lint types bench gallery clean
+.PHONY: demo app test test-full lint types bench gallery clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ test: $(STAMP)
 test-full: $(STAMP)
 	scripts/system-packages
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m full tests
+
+app: demo
+	$(BIN)/osml app runs/mri-nac-response
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ import json
 
 import charts
 import streamlit as st
-from frame import download, plain, refusals, show_grid, small
+from frame import download, plain, refusals, show_facts, show_grid, small
 from patient import Patient
 
 from osml.nomogram.metadata import NOTICE
@@ -18,7 +18,7 @@ def show(model: Model, patient: Patient) -> None:
     """Everything about one prediction."""
     result = patient.result
     st.header("Result")
-    st.markdown("  \n".join(f"**{plain(name)}:** {plain(words)}" for name, words in statement(model)))
+    show_facts(statement(model))
     if not result.ok:
         st.error(f"No prediction: {plain(result.status)}")
         return

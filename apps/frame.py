@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,6 +73,9 @@ def _study(bundle: Path) -> str:
 
 def current_model() -> Model:
     """The model that main.py chose for this page."""
+    if "model" not in st.session_state:
+        # Until main.py has run once, Streamlit takes the folder `pages` for its own and opens a page without it.
+        st.switch_page("main.py")
     model: Model = st.session_state["model"]
     return model
 
@@ -99,6 +102,11 @@ def refusals() -> Iterator[None]:
     except OsmlError as error:
         st.error(plain(error.what) + "".join(f"\n\n{plain(part)}" for part in (error.why, error.do) if part))
         st.stop()
+
+
+def show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Lines of "name: words", which wrap on a phone as a table's cells do not."""
+    st.markdown("  \n".join(f"**{plain(name)}:** {plain(words)}" for name, words in facts))
 
 
 def show_grid(grid: Grid, caption: str = "") -> None:

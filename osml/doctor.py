@@ -10,7 +10,10 @@ import osml
 from osml.engine import cores
 
 # feature → (module, extra). An extra is listed once something uses it.
-FEATURES: dict[str, tuple[str, str]] = {"live peers of the full test suite": ("lifelines", "dev")}
+FEATURES: dict[str, tuple[str, str]] = {
+    "the app (osml app)": ("streamlit", "app"),
+    "live peers of the full test suite": ("lifelines", "dev"),
+}
 CORE = ("numpy", "scipy", "pandas", "pyarrow", "openpyxl", "matplotlib", "pydantic", "ruamel.yaml", "typer", "filelock")
 
 

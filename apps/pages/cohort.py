@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from frame import current_model, current_results, heading, refusals, show_grid
+from frame import current_model, current_results, heading, plain, refusals, show_grid, small
 
 from osml.runs.results import Grid
 
@@ -27,7 +27,12 @@ with refusals():
     show_grid(Grid(missing.header, tuple((labels.get(row[0], row[0]), *row[1:]) for row in missing.rows)))
     st.header("Checks")
     checks = results.checks()
-    if checks.rows:
-        show_grid(checks)
-    else:
+    for code, severity, title, subject, evidence, accepted in checks.rows:
+        with st.container(border=True):
+            st.markdown(f"**{plain(code)}** ({plain(severity)}) {plain(title)}" + (f": {plain(subject)}" if subject else ""))
+            if evidence:
+                st.markdown(small(evidence))
+            if accepted:
+                st.markdown(f"Accepted: {plain(accepted)}")
+    if not checks.rows:
         st.markdown("No check fired.")

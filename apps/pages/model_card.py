@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import streamlit as st
-from frame import current_model, current_results, download, heading, show_grid
+from frame import current_model, current_results, download, heading, show_facts
 
-from osml.runs.results import Grid
 from osml.serving import fact_rows
 
 model = current_model()
 heading("Model card", model)
 results = current_results()
 card = results.model_card() if results is not None else None
-show_grid(Grid(("Fact", "Value"), tuple(fact_rows(model))))
+show_facts(fact_rows(model))
 if card is not None:
     st.divider()
     st.markdown(card)

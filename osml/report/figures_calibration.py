@@ -48,10 +48,13 @@ def _binary(run: Run, predictor: str) -> Exhibit:
     found, reason = [], ""
     for pooled in repeats:
         y, p = outcome.y[pooled.index], np.clip(pooled.p[:, 0], 1e-12, 1 - 1e-12)
-        if len(np.unique(y)) == 2:
-            found.append((y, p, calibration(y, p)))
-        else:
+        if len(np.unique(y)) < 2:
             reason = "All held-out patients are of one class."
+            continue
+        try:
+            found.append((y, p, calibration(y, p)))
+        except NotEstimableError as error:
+            reason = error.what
     if not found:
         return unavailable(name, title, reason)
     y, p, first = found[0]
@@ -141,7 +144,8 @@ def _histogram(axes: Axes, y: Float, p: Float, outcome: BinaryOutcome) -> list[t
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     for words, height, side in (
-        (f"event: {outcome.positive}", 0.97, "top"), (f"no event: {outcome.negative}", 0.03, "bottom"),
+        (f"event: {outcome.positive}", 0.97, "top"),
+        (f"no event: {outcome.negative}", 0.03, "bottom"),
     ):
         axes.text(0.995, height, words, transform=axes.transAxes, ha="right", va=side, fontsize=8)
     middle = (edges[:-1] + edges[1:]) / 2

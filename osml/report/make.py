@@ -41,7 +41,7 @@ def make_report(run_dir: str | Path) -> Path:
     RunError
         The folder holds no results, or predictions that its own splits contradict.
     """
-    run = read_run(Path(run_dir))
+    run = read_run(Path(run_dir).resolve())
     exhibits = _exhibits(run)
     folder = run.path / "report"
     for exhibit in exhibits.all():
@@ -70,7 +70,8 @@ def _exhibits(run: Run) -> Exhibits:
 def _explanation(run: Run, predictor: str) -> list[Exhibit]:
     name, title = f"shap_{predictor}", f"Contributions of the inputs, {predictor}"
     if not (run.path / "bundle" / "predictors" / predictor).is_dir():
-        return [unavailable(name, title, "There is no final model.")]
+        why = run.metrics["predictors"][predictor].get("final", {}).get("failed", "it was not fitted")
+        return [unavailable(name, title, f"There is no final model: {why}.")]
     try:
         explained = explain_run(run.path, predictor)
     except NotEstimableError as error:

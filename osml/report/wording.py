@@ -32,8 +32,11 @@ def predictions_words(run: Run) -> str:
 
 
 def event_words(run: Run) -> str:
-    """The event as a clinician says it."""
-    return str(run.facts["event"])
+    """The event as a clinician says it; the column's value where the study gives no words."""
+    target = run.schema.target
+    if run.schema.study.endpoint:
+        return run.schema.study.endpoint
+    return "the event" if target.kind == "survival" else f"{target.column} = {target.positive}"
 
 
 def missing_words(run: Run) -> str:

@@ -46,7 +46,7 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
     if predictor not in available:
         raise RunError(f"the bundle has no predictor {predictor!r}", do=hint(predictor, available))
     place = f"predictors/{predictor}"
-    chain = load_chain(schema, predictor, bundle.path / place)
+    chain = _chain(bundle, schema, predictor)
     _agree(schema, chain)
     nomogram = None
     if f"{place}/nomogram.json" in files:
@@ -119,6 +119,19 @@ def _schema(bundle: Bundle) -> Schema:
         where = ".".join(str(part) for part in first["loc"])
         raise VerificationError(
             f"the bundle's schema cannot be read: {where}: {first['msg']}", do="Update osml, or make the bundle again."
+        ) from None
+
+
+def _chain(bundle: Bundle, schema: Schema, predictor: str) -> Chain:
+    try:
+        return load_chain(schema, predictor, bundle.path / "predictors" / predictor)
+    except OsmlError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise VerificationError(
+            f"the model of {predictor!r} cannot be read: {type(error).__name__} {error}",
+            why=f"It was made by osml {bundle.manifest.get('osml')}.",
+            do="Use that version, or make the bundle again from its run.",
         ) from None
 
 

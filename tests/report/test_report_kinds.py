@@ -144,7 +144,7 @@ def test_competing_events_are_counted_as_incidence_not_as_censoring(fit_run: Fit
     exhibit = risk_group_exhibit(run, "clinical")
     assert all(0 <= row[3] <= 1 for row in exhibit.data)
     words = {row[0] for row in page_rows(run_path / "report" / "figures" / "incidence.csv")}
-    assert words == {"event", "competing event"}
+    assert words == {"the event", "competing event"}
 
 
 def page_rows(path: Path) -> list[list[str]]:
@@ -175,20 +175,38 @@ def test_a_large_cohort_gets_the_smooth_curve_with_its_band(fit_run: FitRun):
 
 
 @pytest.mark.full
-def test_a_predictor_that_selects_nothing_is_reported_as_such(fit_run: FitRun):
-    predictors = {
-        "clinical": {"kind": "nomogram", "inputs": ["x0", "x1"], "select": "lasso"},
-        "fed": {"kind": "nomogram", "inputs": ["clinical", "x2"]},
-    }
+@pytest.mark.parametrize(
+    ("select", "reason"), [("lasso", "There is no final model: no column"), ("univariable", "nothing was selected")]
+)
+def test_a_predictor_that_selects_nothing_is_reported_as_such(fit_run: FitRun, select: str, reason: str):
+    rows = noise_rows(60, 2, 4)
+    for k, row in enumerate(rows):
+        # Both inputs cancel within each pair of patients, and a pair has one outcome: no association at all.
+        row |= {"x0": str((-1) ** k * (1 + k // 2 % 5)), "x1": str((-1) ** k * (1 + k // 2 % 7))}
+        row["outcome"] = "bad" if k // 2 % 2 else "good"
     run = fit_run(
-        noise_rows(60, 3, 4), inputs={k: NOISE_INPUTS[k] for k in ("x0", "x1", "x2")}, predictors=predictors,
+        rows, inputs={k: NOISE_INPUTS[k] for k in ("x0", "x1")},
+        predictors={"clinical": {"kind": "nomogram", "inputs": ["x0", "x1"], "select": select}},
         checks={"accept": dict.fromkeys(("OSML010", "OSML041", "OSML042"), "a test")},
     )  # fmt: skip
     page = page_of(run)
     assert page.unbalanced == []
-    assert "fed" in page.section("results")
+    assert reason in page.section("explanation")
+    card = (run / "model_card.md").read_text()
+    assert ("not fitted to all patients" if select == "lasso" else "inputs kept: none") in card
+
+
+@pytest.mark.full
+def test_a_score_that_feeds_a_predictor_is_explained_as_one_input(fit_run: FitRun):
+    predictors = {
+        "clinical": {"kind": "nomogram", "inputs": ["age", "marker"]},
+        "fed": {"kind": "nomogram", "inputs": ["clinical", "sex"], "shrink": "none"},
+    }
+    run = fit_run(simulate_rows(60), predictors=predictors)
     explained = explain_run(run, "fed")
-    assert {c.label for c in explained.columns} <= {"clinical score", "x2"}
+    assert {c.label for c in explained.columns} == {"clinical score", "sex"}
+    assert explained.shap.base + explained.shap.values.sum(axis=1) == pytest.approx(explained.shap.lp, rel=1e-12)
+    assert "clinical score" in page_of(run).section("explanation")
 
 
 def test_report_and_explain_commands_work_from_the_run_alone(survival_run: Path, tmp_path: Path):
