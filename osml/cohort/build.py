@@ -115,6 +115,10 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
             places = dict(zip(units, (table.where(int(i)) for i in index), strict=True))
             gone = np.isnan(cohort.values[name])
             cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
+            if any(p.encode.get(name, "value") != "value" for p in schema.predictors.values()):
+                low, high = cohort.kit[name]
+                reason = f"kit range of {name} missing (complete_case)"
+                cohort = _exclude(cohort, np.isnan(low) | np.isnan(high), reason, [places[u] for u in cohort.units])
     _require_outcomes(cohort, schema, table)
     return BuiltCohort(cohort, eligible, table, parsed.altered, len(table.rows))
 

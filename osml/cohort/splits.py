@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
 from osml.errors import InvalidInputError, TableError
-from osml.schema.model import KFold, LeaveOneGroupOut, LeaveOnePatientOut, Split, TimeSplit
+from osml.schema.model import Holdout, KFold, LeaveOneGroupOut, LeaveOnePatientOut, Split, TimeSplit
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}( .*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -77,6 +77,12 @@ def make_folds(cohort: Cohort, split: Split, seed: int) -> tuple[Fold, ...]:
         late = _from(texts, split.test_from, split.column)
         return (_single(ids, late, f"`test_from: {split.test_from}`"),)
     return (_single(ids, np.array([t == split.test for t in texts]), f"{split.column} = {split.test!r}"),)
+
+
+def development_patients(cohort: Cohort, folds: Sequence[Fold], split: Split) -> tuple[str, ...]:
+    """Patients of the deployed model: all of them, or those before a time or hold-out split, whose test set then judges
+    the very model that is deployed."""
+    return folds[0].train if isinstance(split, (Holdout, TimeSplit)) else cohort.patient_ids
 
 
 def inner_folds(cohort: Cohort, folds: int, seed: np.random.SeedSequence) -> tuple[Fold, ...]:

@@ -18,7 +18,7 @@ MIN_SPREAD = 0.25
 CODES: tuple[tuple[str, Literal["refuse", "warn"], str], ...] = (
     ("OSML014", "refuse", "a predictor that is available only after the time of prediction"),
     ("OSML040", "refuse", "a level without an event, or without a patient free of it"),
-    ("OSML041", "refuse", "fewer patients than Riley's criteria ask for"),
+    ("OSML041", "warn", "fewer patients than Riley's criteria ask for"),
     ("OSML042", "refuse", "as many parameters as events, or more"),
     ("OSML043", "refuse", "the outcome is separated by the predictors"),
     ("OSML045", "warn", "optimism-corrected calibration slope below 0.8"),

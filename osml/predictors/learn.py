@@ -226,9 +226,7 @@ def shrunken(
     coef = model.coef * slope
     if isinstance(outcome, BinaryOutcome):
         offset = design_matrix(model.terms, values) @ coef if model.terms else np.zeros(len(weights))
-        # Columns in laboratory units put the offset far from 0, where every risk is 0 or 1 and no step leads back.
-        centre = float(np.average(offset, weights=weights))
-        intercept = fit_intercept(outcome.y, offset - centre, weights=weights) - centre
+        intercept = fit_intercept(outcome.y, offset, weights=weights)
         return replace(model, coef=coef, intercept=intercept, covariance=None)
     return replace(model, coef=coef, intercept=model.intercept * slope, covariance=None)
 

@@ -16,6 +16,9 @@ UNANSWERED = "?"
 UNANSWERED_MESSAGE = "still to be answered ('?')"
 
 
+_YEARS = ("year", "years", "yr", "a")
+
+
 def cross_check(data: Mapping[str, Any]) -> list[Problem]:
     """All problems that concern more than one key of the document."""
     found = (
@@ -25,6 +28,7 @@ def cross_check(data: Mapping[str, Any]) -> list[Problem]:
         _columns(data),
         _predictors(data),
         _named_predictors(data),
+        _prevalence(data),
         _rest(data),
     )
     return [problem for problems in found for problem in problems]
@@ -179,6 +183,8 @@ def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iter
                 yield Problem((*path, "by", what), f"there is no input {target!r}", hint(target, inputs))
             elif isinstance(inputs[target], dict) and inputs[target].get("kind") not in kinds:
                 yield Problem((*path, "by", what), f"input {target!r} is not of kind {' or '.join(kinds)}")
+            elif what == "age" and isinstance(inputs[target], dict) and inputs[target].get("unit") not in _YEARS:
+                yield Problem((*path, "by", what), f"age bands are in years, but {target!r} has no `unit: year`")
     sexes = inputs.get(by["sex"]) if isinstance(by.get("sex"), str) else None
     levels = sexes.get("levels") if isinstance(sexes, dict) else None
     known = [_text(level) or "" for level in levels] if isinstance(levels, list) else None
@@ -229,11 +235,27 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
                     kind = inputs[item].get("kind")
                     yield Problem((*path, key, item), f"`{key}` is for {' and '.join(kinds)}; {item!r} is a {kind}")
         yield from _encodings(path, block, inputs)
+        yield from _settings(data, path, block, fed=bool(graph[name]))
     for name in graph:
         cycle = _cycle(graph, name)
         if cycle:
             message = f"predictors feed each other in a circle: {' → '.join(cycle)}"
             yield Problem(("predictors", name, "inputs"), message)
+
+
+def _settings(data: Mapping[str, Any], path: tuple[Key, ...], block: Mapping[str, Any], fed: bool) -> Iterator[Problem]:
+    """Settings that exclude each other: none of them may load and then do nothing."""
+    survival = _block(data, "target").get("kind") == "survival"
+    if block.get("estimator") == "firth" and survival:
+        yield Problem((*path, "estimator"), "firth is for binary targets", "Use `shrink: ridge`.")
+    if block.get("estimator") == "firth" and block.get("shrink") == "ridge":
+        yield Problem((*path, "shrink"), "firth and ridge are two penalties; choose one")
+    if block.get("select") == "lasso" and survival:
+        yield Problem((*path, "select"), "lasso selection is for binary targets", "Use `backward` or `none`.")
+    needs = fed or block.get("select") == "lasso" or block.get("shrink") == "ridge"
+    if _block(data, "validation").get("inner") == "none" and needs:
+        why = "out-of-fold scores" if fed else "a penalty chosen by cross-validation"
+        yield Problem(path, f"needs {why}, but `validation.inner` is none", "Give `inner: {folds: 5}`.")
 
 
 def _encodings(path: tuple[Key, ...], block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Problem]:
@@ -281,6 +303,13 @@ def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _texts(block: Any, key: str) -> list[str]:
     return [item for item in _list(block, key) if isinstance(item, str)] if isinstance(block, dict) else []
+
+
+def _prevalence(data: Mapping[str, Any]) -> Iterator[Problem]:
+    study = _block(data, "study")
+    if study.get("sampling") == "cohort" and study.get("prevalence") is not None:
+        message = "a cohort has its own prevalence; this key is for case_control and enriched sampling"
+        yield Problem(("study", "prevalence"), message, "Remove it, or correct `sampling`.")
 
 
 def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:

@@ -190,13 +190,15 @@ def fit_intercept(y: ArrayLike, offset: ArrayLike, *, weights: ArrayLike | None 
     shift = vector(offset, "offset", len(y))
     w = frequency_weights(weights, len(y))
     refuse_one_class(y[w > 0], w[w > 0])
-    fit = newton(np.ones((len(y), 1)), y, w, shift)
+    # An offset in laboratory units lies far from 0, where every risk is 0 or 1 and no Newton step leads back.
+    centre = float(np.average(shift, weights=w))
+    fit = newton(np.ones((len(y), 1)), y, w, shift - centre)
     if not fit.converged:
         raise ConvergenceError(
             f"the intercept did not converge: gradient {abs(fit.gradient[0]):.2g} after {fit.iterations} iterations",
             do="Look for extreme values of the offset.",
         )
-    return float(fit.theta[0])
+    return float(fit.theta[0]) - centre
 
 
 def _require_overlap(basis: Basis, fit: NewtonFit, y: Array, w: Array, rows: NDArray[np.intp]) -> None:
@@ -205,10 +207,10 @@ def _require_overlap(basis: Basis, fit: NewtonFit, y: Array, w: Array, rows: NDA
 
 
 def _null(y: Array, w: Array, offset: Array) -> float:
-    fit = newton(np.ones((len(y), 1)), y, w, offset)
+    fit = newton(np.ones((len(y), 1)), y, w, offset - np.average(offset, weights=w))
     if not fit.converged:
         raise ConvergenceError("the intercept-only model did not converge", do="Look for extreme values of the offset.")
-    return log_likelihood(fit.eta, y, w)
+    return log_likelihood(fit.eta, y, w)  # the offset's mean is in the intercept
 
 
 def _covariance(basis: Basis, fit: NewtonFit, ridge: float) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, Cohort
-from osml.cohort.splits import Fold, derive_seed
+from osml.cohort.splits import Fold, derive_seed, development_patients
 from osml.errors import OsmlError
 from osml.files import write_csv, write_json
 from osml.predictors.chain import Chain, training_design
@@ -42,7 +42,7 @@ def finish(
     run: RunDirectory,
     say: Say,
 ) -> tuple[dict[str, Any], set[str]]:
-    """Fit every predictor on all patients, judge it, draw it; returns metrics and the names of those that failed."""
+    """Fit every predictor for deployment, judge it, draw it; returns metrics and the names of those that failed."""
     schema = loaded.schema
     predictors: dict[str, Any] = {}
     chains: dict[str, tuple[Chain, Design]] = {}
@@ -50,24 +50,25 @@ def finish(
     lines = []
     late: list[Finding] = []
     write_tables(schema, cohort, run.path / "tables", schema.validation.seed)
+    developed = cohort.of(development_patients(cohort, folds, schema.validation.split))
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]
         facts = _honest(loaded, cohort, folds, mine)
         try:
-            development, chain = _develop(loaded, name, cohort)
+            development, chain = _develop(loaded, name, developed)
         except OsmlError as error:
             failed.add(name)
             facts["final"] = {"failed": error.what}
             predictors[name] = facts
-            say(f"failed    {name} on all patients: {error.what}")
+            say(f"failed    {name} on all development patients: {error.what}")
             continue
-        facts |= _development_facts(loaded, name, cohort, development)
+        facts |= _development_facts(loaded, name, developed, development)
         late += late_findings(name, development, facts)
         reason = write_regression(development.fitted.recipe, development.design, run.path / "tables")
         if reason:
             facts["regression_tables"] = {"reason": reason}
         chains[name] = chain, development.design
-        facts["nomogram"] = draw_sheet(loaded, name, chain, development, cohort, facts, [*findings, *late], run)
+        facts["nomogram"] = draw_sheet(loaded, name, chain, development, developed, facts, [*findings, *late], run)
         predictors[name] = facts
         lines.append(_row(name, facts))
     for finding in late:

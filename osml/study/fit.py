@@ -75,7 +75,9 @@ def fit(
         if waited:
             say("run       another process was fitting this run; it has ended")
         status = run.status()
-        if status.get("state") == "finished" and not new:
+        if status.get("state") == "finished" and status.get("failed") and not new:
+            say(f"run       {run.path}: trying again what failed before ({', '.join(status['failed'])})")
+        elif status.get("state") == "finished" and not new:
             say(f"run       {run.path} (finished before; --new fits again)")
             run.point_latest()
             return FitResult(run, True, read_json(run.path / "metrics.json"), tuple(status.get("failed", ())))

@@ -63,7 +63,8 @@ def draw_sheet(
     except (NotEstimableError, InvalidInputError) as error:
         run.log(f"nomogram of {name} not drawn: {error}")
         return {"drawn": False, "reason": error.what}
-    nomogram, reason = _judged(nomogram, loaded.schema)
+    finite = fitted.recipe.estimator == "firth" or fitted.recipe.shrink == "ridge"
+    nomogram, reason = _judged(nomogram, loaded.schema, finite)
     if reason:
         return {"drawn": False, "reason": reason}
     folder = run.path / "nomogram" / name
@@ -78,10 +79,15 @@ def draw_sheet(
     return {"drawn": True, "pdf": f"nomogram/{name}/nomogram.pdf"}
 
 
-def _judged(nomogram: Nomogram, schema: Schema) -> tuple[Nomogram, str]:
-    """The nomogram with what speaks against its drawing as warnings, and why it is refused, or ""."""
+def _judged(nomogram: Nomogram, schema: Schema, finite: bool) -> tuple[Nomogram, str]:
+    """The nomogram with what speaks against its drawing as warnings, and why it is refused, or "".
+
+    finite : the estimator gives finite coefficients to a level without event, so such a level is no reason
+    """
     accepted, warnings, reasons = schema.checks.accept, [], {}
     for finding in refusals(nomogram, Facts()):
+        if finding.code == "OSML040" and finite:
+            continue
         if finding.severity == "refuse" and finding.code not in accepted:
             return nomogram, f"{finding.code}: {finding.what}"
         if finding.code in nomogram.metadata.get("accepted", {}):

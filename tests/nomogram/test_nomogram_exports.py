@@ -101,7 +101,7 @@ def codes(*args: object) -> list[tuple[str, str]]:
     [
         (Facts(separation="quasi"), ("OSML043", "refuse")),
         (Facts(events=10, parameters=10), ("OSML042", "refuse")),
-        (Facts(n=189, required_n=900), ("OSML041", "refuse")),
+        (Facts(n=189, required_n=900), ("OSML041", "warn")),
         (Facts(corrected_slope=0.79), ("OSML045", "warn")),
         (Facts(in_sample_scores=("age",)), ("OSML048", "refuse")),
         (Facts(late={"age": "after surgery"}), ("OSML014", "refuse")),

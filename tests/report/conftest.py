@@ -20,7 +20,7 @@ FitRun = Callable[..., Path]
 def fit_run(tmp_path_factory: pytest.TempPathFactory) -> FitRun:
     """Fits a small study and returns its run: `fit_run(rows, predictors=..., target=..., ...)`."""
 
-    def run(rows: Rows | None = None, *, sheets: bool = False, report: bool = True, **schema: Any) -> Path:
+    def run(rows: Rows | None = None, *, sheets: bool = False, make: bool = True, **schema: Any) -> Path:
         folder = tmp_path_factory.mktemp("study")
         write_table(folder / "table.csv", simulate_rows(missing=0.0) if rows is None else rows)
         (folder / "study.yaml").write_text(json.dumps(schema_data(**schema)), encoding="utf-8")
@@ -29,7 +29,7 @@ def fit_run(tmp_path_factory: pytest.TempPathFactory) -> FitRun:
                 patch.setattr(
                     "osml.study.final.draw_sheet", lambda *a, **k: {"drawn": False, "reason": "left out in this test"}
                 )
-            if not report:
+            if not make:
                 patch.setattr("osml.study.fit.make_report", lambda path: path)
             result = fit(folder / "study.yaml", runs=folder / "runs", workers=1, quiet=True, say=lambda line: None)
         return result.run.path

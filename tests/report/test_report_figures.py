@@ -114,7 +114,7 @@ def test_flow_accounts_for_everyone(fit_run, binary_run: Path):
     for k in range(7):
         rows[k]["age"] = ""
     rows[9]["outcome"] = ""
-    run = read_run(fit_run(rows, report=False))
+    run = read_run(fit_run(rows, make=False))
     counts = dict(flow_exhibit(run).data)  # type: ignore[arg-type]
     left_out = sum(n for words, n in counts.items() if words.startswith("left out"))
     assert (counts["rows in the table"], left_out, counts["patients analysed"]) == (90, 8, 82)
