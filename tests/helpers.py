@@ -74,7 +74,7 @@ def full_schema() -> dict[str, Any]:
     data = minimal_schema()
     data["study"] |= {
         "title": "t", "endpoint": "e", "population": "p", "centre": "c", "period": "2020", "synthetic": "simulated",
-        "prevalence": {"value": 0.2, "source": "registry"},
+        "sampling": "enriched", "prevalence": {"value": 0.2, "source": "registry"},
     }  # fmt: skip
     data["cohort"] |= {"row": "visit_id", "missing": ["", "NA"], "delimiter": ",", "sheet": "one", "site": "centre"}
     data["target"]["negative"] = "no"

@@ -108,11 +108,12 @@ def _limitations(run: Run) -> list[str]:
     out = []
     if "internally" in run.facts["validation"]:
         out.append("No external validation: performance elsewhere or later is not known.")
-    for c in run.checks:
+    for c in run.findings:
         if c["code"] == "OSML015":  # names patients; the report counts them
             continue
         reason = f" Accepted: {c['accepted']}." if c["accepted"] else ""
-        out.append(f"{c['code']} {c['title']}: {c['evidence']}.{reason}")
+        subject = f"{c['subject']}: " if c["subject"] else ""
+        out.append(f"{c['code']} {c['title']}: {subject}{c['evidence']}.{reason}")
     twins = sum(c["code"] == "OSML015" for c in run.checks)
     if twins:
         out.append(f"OSML015: {plural(twins, 'pair')} of patients share all their values.")

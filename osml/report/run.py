@@ -83,6 +83,14 @@ class Run:
         return "c" if self.survival else "auc"
 
     @property
+    def findings(self) -> list[Mapping[str, Any]]:
+        """Findings of all checks, those made after fitting among them, the accepted ones first."""
+        seen = {(c["code"], c["subject"]) for c in self.checks}
+        words = {"evidence": "found after fitting; the numbers stand in the output of the fit", "accepted": None}
+        late = [{**c, **words} for c in self.metrics["checks"] if (c["code"], c["subject"]) not in seen]
+        return sorted([*self.checks, *late], key=lambda c: not c["accepted"])
+
+    @property
     def withheld(self) -> str:
         """Why probabilities are not shown, "" when they are."""
         return str(self.facts["withheld"])

@@ -119,15 +119,9 @@ def optimism(run: Run) -> Markup | None:
 
 def checks(run: Run) -> list[Markup]:
     """Every finding, refused and accepted ones first, with the reason that was given."""
-    seen = {(c["code"], c["subject"]) for c in run.checks}
-    late = [
-        {**c, "evidence": "found after fitting; the numbers stand in the output of the fit", "accepted": None}
-        for c in run.metrics["checks"]
-        if (c["code"], c["subject"]) not in seen
-    ]
     rows: list[Cells] = []
     counted: dict[str, int] = {}
-    for c in sorted([*run.checks, *late], key=lambda c: not c["accepted"]):
+    for c in run.findings:
         if c["code"] in PATIENT_CODES:
             counted[c["code"]] = counted.get(c["code"], 0) + 1
             if counted[c["code"]] > 1:
