@@ -119,3 +119,4 @@ def no_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "osml.study.final.draw_sheet", lambda *a, **k: {"drawn": False, "reason": "left out in this test"}
     )
+    monkeypatch.setattr("osml.study.fit.make_report", lambda path: path)

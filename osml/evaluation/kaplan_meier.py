@@ -210,7 +210,7 @@ def interval(survival: Floats, se: Floats, conf: ConfidenceKind, z: float) -> tu
     >>> low.round(4), high.round(4)
     (array([0.2952]), array([0.6745]))
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = np.where(se == 0, 0.0, se / survival)
         if conf == "plain":
             return np.maximum(survival - z * se, 0.0), np.minimum(survival + z * se, 1.0)

@@ -9,7 +9,7 @@ from osml.cohort.table import Table
 from osml.files import csv_text, spreadsheet_safe
 from osml.nomogram.metadata import NOTICE
 from osml.serving.model import Model, Row
-from osml.serving.words import statement
+from osml.serving.words import cautions, statement
 
 
 def rows_table(model: Model, rows: list[Row]) -> tuple[list[str], list[list[Any]]]:
@@ -45,7 +45,8 @@ def record(model: Model, table: Table, row: int = 0) -> dict[str, Any]:
     out: dict[str, Any] = {
         "notice": NOTICE,
         "synthetic": model.facts["synthetic"],
-        "about": dict(statement(model)),
+        "about": {name: words for name, words in statement(model) if name != "Caution"},
+        "cautions": cautions(model),
         "model": {
             "study": model.schema.name,
             "predictor": model.name,

@@ -25,6 +25,7 @@ from osml.study.judge import collect, flat, judge_binary, judge_development
 from osml.study.judge_survival import judge_survival, judge_survival_development
 from osml.study.late_checks import late_findings
 from osml.study.null import pooled_discrimination, pooled_null_mean
+from osml.study.prepare import write_findings
 from osml.study.publish import publish
 from osml.study.sheet import draw_sheet
 from osml.study.tables import write_regression, write_tables
@@ -73,6 +74,7 @@ def finish(
         lines.append(_row(name, facts))
     for finding in late:
         say(f"check     {finding.code} {BY_CODE[finding.code].severity}: {finding.subject}: {finding.evidence}")
+    write_findings(run.path, loaded, [*findings, *late])
     metrics = _metrics(loaded, cohort, folds, [*findings, *late], predictors)
     metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from osml.codes import BY_CODE, Finding
+from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold, folds_from_json, folds_to_json, make_folds
@@ -22,7 +22,7 @@ from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
 from osml.schema.load import LoadedSchema
 from osml.study.final import finish
-from osml.study.prepare import Say, describe_split, introduce, prepare, refusals, refuse
+from osml.study.prepare import Say, describe_split, introduce, prepare, refusals, refuse, write_findings
 from osml.study.tasks import FoldTask, run_fold
 
 
@@ -174,7 +174,7 @@ def _record(
     write_json(run.path / "environment.json", environment("cpu", workers))
     cohort = built.cohort
     write_json(run.path / "cohort" / "summary.json", summary(built))
-    write_json(run.path / "cohort" / "checks.json", [_finding(f, loaded) for f in findings])
+    write_findings(run.path, loaded, findings)
     write_cohort(run.path / "cohort" / "cohort.parquet", cohort)
     rows = [(e.patient, e.reason, e.where) for e in cohort.exclusions]
     write_csv(run.path / "cohort" / "exclusions.csv", ("patient", "reason", "where"), rows)
@@ -198,20 +198,6 @@ def summary(built: BuiltCohort) -> dict[str, Any]:
         "excluded": reasons,
         "missing": {name: int((x != x).sum()) for name, x in cohort.values.items()},
         "altered": built.altered,
-    }
-
-
-def _finding(finding: Finding, loaded: LoadedSchema) -> dict[str, Any]:
-    code = BY_CODE[finding.code]
-    return {
-        "code": code.code,
-        "severity": code.severity,
-        "title": code.title,
-        "subject": finding.subject,
-        "evidence": finding.evidence,
-        "why": code.why,
-        "fix": code.fix,
-        "accepted": loaded.schema.checks.accept.get(code.code),
     }
 
 

@@ -34,6 +34,7 @@ Float = NDArray[np.float64]
 Metric = dict[str, Any]
 FEW_PATIENTS = 20
 BOOTSTRAPS = 1000
+FIXED_MODEL = "Wald, fixed model on independent patients"
 FIXED_BY_DESIGN = "fixed by design under random resampling: no evidence"
 
 
@@ -216,7 +217,12 @@ def _single_test_set(s: TestSet, withheld: str) -> dict[str, Any]:
     }
     if withheld:
         return out | {name: metric(None, reason=withheld) for name in ("brier", "scaled_brier", "slope", "intercept")}
-    found = calibration(s.y, np.clip(s.p, 1e-12, 1 - 1e-12))
+    out |= {"brier": metric(brier(s.y, s.p)), "scaled_brier": metric(scaled_brier(s.y, s.p))}
+    try:
+        found = calibration(s.y, np.clip(s.p, 1e-12, 1 - 1e-12))
+    except NotEstimableError as error:  # every risk the same
+        return out | {name: metric(None, reason=error.what) for name in ("slope", "intercept")}
+    kind = "Wald, rows of a patient taken as independent, too narrow" if clustered else FIXED_MODEL
     for name, estimate in (
         ("slope", found.slope),
         ("intercept", found.intercept),
@@ -230,9 +236,8 @@ def _single_test_set(s: TestSet, withheld: str) -> dict[str, Any]:
                 estimate.value,
                 low=estimate.low,
                 high=estimate.high,
-                interval="Wald, fixed model on independent patients",
+                interval=kind,
             )
-    out |= {"brier": metric(found.brier), "scaled_brier": metric(found.scaled_brier)}
     flexible = found.flexible
     if flexible is None:
         out["ici"] = metric(None, reason=found.flexible_reason)

@@ -10,6 +10,7 @@ from osml.cohort.build import BuiltCohort, read_cohort
 from osml.cohort.checks import run_checks
 from osml.cohort.cohort import BinaryOutcome
 from osml.errors import CheckError
+from osml.files import write_json
 from osml.schema.load import LoadedSchema, load_schema
 
 Say = Callable[[str], None]
@@ -86,3 +87,24 @@ def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Findi
         reason = schema.checks.accept.get(f.code)
         state = f"accepted: {reason}" if reason else code.severity
         say(f"check     {f.code} {state}: {f.subject + ': ' if f.subject else ''}{f.evidence}")
+
+
+def write_findings(run: Path, loaded: LoadedSchema, findings: Sequence[Finding]) -> None:
+    """cohort/checks.json: every finding with its evidence, meaning and, where accepted, the reason."""
+    accepted = loaded.schema.checks.accept
+    rows = []
+    for finding in findings:
+        code = BY_CODE[finding.code]
+        rows.append(
+            {
+                "code": code.code,
+                "severity": code.severity,
+                "title": code.title,
+                "subject": finding.subject,
+                "evidence": finding.evidence,
+                "why": code.why,
+                "fix": code.fix,
+                "accepted": accepted.get(code.code),
+            }
+        )
+    write_json(run / "cohort" / "checks.json", rows)

@@ -63,7 +63,7 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
     external = schema.validation.split.kind in ("holdout", "time", "leave_one_group_out")
     return {
         "title": study.title or schema.name,
-        "event": study.endpoint or getattr(schema.target, "positive", "event"),
+        "event": study.endpoint or (schema.target.positive if schema.target.kind == "binary" else "the event"),
         "time_of_prediction": schema.time_of_prediction,
         "population": study.population,
         "centre": study.centre,
