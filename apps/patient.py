@@ -63,7 +63,7 @@ def generation() -> int:
 def clear() -> None:
     """Remove everything about any patient: answers, uploads, results."""
     number = generation()
-    for key in [key for key in st.session_state if key != "model"]:
+    for key in [key for key in st.session_state if not str(key).startswith("model")]:
         del st.session_state[key]
     st.session_state[_GENERATION] = number + 1
 

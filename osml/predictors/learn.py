@@ -79,7 +79,7 @@ def complete(
 
 
 def make_terms(recipe: GlmRecipe, values: Mapping[str, Float], weights: Float) -> tuple[Term, ...]:
-    """Terms of all inputs; spline knots at the quantiles of these (weighted) values."""
+    """Terms of all inputs; spline knots at the (weighted) quantiles of rms, rounded by `shareable_knots`."""
     terms: list[Term] = []
     for item in recipe.inputs:
         if item.kind == "category":
@@ -87,12 +87,25 @@ def make_terms(recipe: GlmRecipe, values: Mapping[str, Float], weights: Float) -
         elif item.transform == "log":
             terms.append(Log(item.name))
         elif item.transform == "rcs":
-            terms.append(
-                Spline(item.name, tuple(float(k) for k in rcs_knots(values[item.name], item.knots, weights=weights)))
-            )
+            terms.append(Spline(item.name, shareable_knots(rcs_knots(values[item.name], item.knots, weights=weights))))
         else:
             terms.append(Linear(item.name))
     return tuple(terms)
+
+
+def shareable_knots(knots: Float) -> tuple[float, ...]:
+    """Knots rounded to a hundredth of their range or finer: below 100 patients the outer ones are somebody's value.
+
+    >>> shareable_knots(np.array([57.1234, 118.0, 206.55, 661.987]))
+    (57.0, 118.0, 207.0, 662.0)
+    """
+    step = 10.0 ** np.floor(np.log10((knots[-1] - knots[0]) / 100.0))
+    rounded = np.round(knots / step) * step
+    while np.any(np.diff(rounded) <= 0):
+        step /= 10.0
+        rounded = np.round(knots / step) * step
+    # Decimal, so that 0.1 is written 0.1.
+    return tuple(float(f"{k:.10g}") for k in rounded)
 
 
 def learn(

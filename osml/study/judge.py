@@ -197,8 +197,12 @@ def one_patient_per_fold() -> Metric:
 def _group(s: TestSet) -> dict[str, Any]:
     out: dict[str, Any] = {"fold": s.fold.name, "n": len(s.y), "events": int(s.y.sum())}
     if 0 < s.y.sum() < len(s.y):
-        found = calibration(s.y, np.clip(s.p, 1e-12, 1 - 1e-12))
-        out |= {"auc": auc(s.y, s.lp), "citl": found.citl.value, "o_e": found.o_e.value}
+        out["auc"] = auc(s.y, s.lp)
+        try:
+            found = calibration(s.y, np.clip(s.p, 1e-12, 1 - 1e-12))
+        except NotEstimableError as error:  # every risk the same
+            return out | {"reason": error.what}
+        out |= {"citl": found.citl.value, "o_e": found.o_e.value}
         out["slope"] = None if found.slope is None else found.slope.value
     return out
 

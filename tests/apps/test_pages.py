@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def test_a_patient_follows_to_other_pages_and_is_forgotten_on_request(
     app = press(visit_again(app), "Clear patient data")
     assert [widget.value for widget in app.text_input] == ["", "", ""]
     assert "patient" not in app.session_state
-    assert "51.5" not in str(app.session_state.filtered_state)
+    assert "51.5" not in repr(app.session_state)
     assert "###" not in words(app)
 
 
@@ -242,8 +243,8 @@ def test_hostile_labels_are_shown_as_text(tmp_path: Path, monkeypatch: pytest.Mo
         pages.append(raw_text(app))
     for text in pages:
         assert "\\<script>" in text
-        for piece in ("<script>", "![x]", "](http", "](java", "$x$", ":red[b]"):
-            assert piece not in text.replace("\\<script>", "").replace("\\</script>", "")
+        for mark in (r"<", r"\[x", r"\](?=\()", r"\$x", r":red"):
+            assert not re.search(rf"(?<!\\){mark}", text), mark
 
 
 def raw_text(app: AppTest) -> str:

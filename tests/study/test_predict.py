@@ -263,9 +263,9 @@ def test_exit_code_of_a_fit_in_which_a_predictor_fails(
     failures = records(tmp_path / "runs" / "small" / "latest" / "failures.csv")
     assert {f["predictor"] for f in failures} == {"staged"}
     assert all("require_levels" in f["traceback"] for f in failures)
-    # Asked again, the finished run is reported with the same exit code.
+    # Asked again, only what failed is tried again, with the same exit code.
     assert osml(monkeypatch, "fit", study.schema, *options) == 3
-    assert "finished before" in capsys.readouterr().out
+    assert "trying again what failed before (staged)" in capsys.readouterr().out
 
 
 def test_exit_code_of_a_refusal(
