@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import charts
 import streamlit as st
 from frame import download, plain, refusals, show_facts, show_grid, small
 from patient import Patient
@@ -16,6 +15,8 @@ from osml.serving import Model, Row, in_hundred, interval_words, percent, record
 
 def show(model: Model, patient: Patient) -> None:
     """Everything about one prediction."""
+    import charts  # Altair takes a second to import, and the empty form needs none of it
+
     result = patient.result
     st.header("Result")
     show_facts(statement(model))
@@ -27,7 +28,9 @@ def show(model: Model, patient: Patient) -> None:
     answers = model.answers(patient.table, patient.row)
     st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
     for k, column in enumerate(model.columns if result.p else ()):
-        _risk(model, result, k, column)
+        with st.container(border=True):
+            _risk(model, result, k, column)
+            charts.icon_array(result.p[k])
     _cautions(model, patient)
     with refusals():
         explanation = model.explain(patient.table, patient.row)
@@ -43,14 +46,12 @@ def show(model: Model, patient: Patient) -> None:
 def _risk(model: Model, result: Row, k: int, column: str) -> None:
     p, event = result.p[k], str(model.facts["event"])
     horizon = f" by {column}s" if model.fitted.horizons else ""
-    with st.container(border=True):
-        st.markdown(f"### {percent(p)}\n\n**risk of {plain(event + horizon)}**")
-        st.markdown(f"Interval: {plain(interval_words(result, k))}")
-        words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
-        if result.low is not None and result.high is not None:
-            words += f" (interval: {in_hundred(result.low[k])} to {in_hundred(result.high[k])})"
-        st.markdown(f"{words}.")
-        charts.icon_array(p)
+    st.markdown(f"### {percent(p)}\n\n**risk of {plain(event + horizon)}**")
+    st.markdown(f"Interval: {plain(interval_words(result, k))}")
+    words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
+    if result.low is not None and result.high is not None:
+        words += f" (interval: {in_hundred(result.low[k])} to {in_hundred(result.high[k])})"
+    st.markdown(f"{words}.")
 
 
 def _cautions(model: Model, patient: Patient) -> None:
@@ -68,7 +69,9 @@ def _cautions(model: Model, patient: Patient) -> None:
         for gap in gaps
     )
     if rows:
-        columns = ("Risk if it were measured",) if len(model.columns) == 1 else tuple(f"Risk by {c}s" for c in model.columns)
+        columns = (
+            ("Risk if it were measured",) if len(model.columns) == 1 else tuple(f"Risk by {c}s" for c in model.columns)
+        )
         show_grid(
             Grid(("Input", "Taken as", *columns), rows, "Over the range of the training patients, the rest as given.")
         )

@@ -20,7 +20,9 @@ def ask_units(fields: tuple[Field, ...]) -> dict[str, str]:
         with st.expander("Enter values in other units"):
             for field in several:
                 key = f"unit {generation()} {field.name}"
-                chosen[field.name] = st.selectbox(f"Unit of {plain(field.label)}", field.units, format_func=plain, key=key)
+                chosen[field.name] = st.selectbox(
+                    f"Unit of {plain(field.label)}", field.units, format_func=plain, key=key
+                )
     return chosen
 
 

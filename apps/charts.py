@@ -26,12 +26,14 @@ def icon_array(p: float) -> None:
     """A hundred circles, the filled ones standing for patients with the event."""
     filled = min(100, max(0, round(100 * p)))
     words = f"{filled} of 100 circles are filled, {100 - filled} are empty"
-    marks = "".join(
-        f'<circle cx="{12 + 20 * (i % 20)}" cy="{12 + 20 * (i // 20)}" r="7" fill="{_ink() if i < filled else "none"}"/>'
+    ink = _ink()
+    marks = [
+        f'<circle cx="{12 + 20 * (i % 20)}" cy="{12 + 20 * (i // 20)}" r="7" fill="{ink if i < filled else "none"}"/>'
         for i in range(100)
-    )
-    picture = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 404 104" width="404" height="104" stroke="{_ink()}" stroke-width="1.5">{marks}</svg>'
-    st.image(picture, alt=words)
+    ]
+    size = 'viewBox="0 0 404 104" width="404" height="104"'
+    frame = f'<svg xmlns="http://www.w3.org/2000/svg" {size} stroke="{ink}" stroke-width="1.5">'
+    st.image(f"{frame}{''.join(marks)}</svg>", alt=words)
 
 
 def contributions(explanation: Explanation) -> None:
@@ -102,10 +104,7 @@ def curve(one: Curve, scale: str) -> None:
     chart = base.encode(x=x, y=alt.Y("effect:Q", title=f"contribution ({scale})")).properties(height=260)
     draw(chart, "Contribution over the training range; the table below holds it.")
     step = 1 if one.kind == "category" else 5
-    rows = tuple(
-        (shown, f"{effect:+.3f}")
-        for shown, effect in zip(one.shown[::step], one.effect[::step], strict=True)
-    )
+    rows = tuple((shown, f"{effect:+.3f}") for shown, effect in zip(one.shown[::step], one.effect[::step], strict=True))
     with st.expander("Numbers of this chart"):
         show_grid(Grid((title, f"Contribution ({scale})"), rows))
 
@@ -128,7 +127,9 @@ def decision_curve(points: list[dict[str, float]]) -> None:
             x=alt.X("threshold:Q", title="threshold risk", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=TICKS)),
             y=alt.Y("net benefit:Q"),
             color=alt.Color(
-                "line:N", title=None, scale=alt.Scale(domain=names, range=[LOWERS, RAISES, "#888888"]),
+                "line:N",
+                title=None,
+                scale=alt.Scale(domain=names, range=[LOWERS, RAISES, "#888888"]),
                 legend=alt.Legend(orient="bottom"),
             ),
             strokeDash=alt.StrokeDash("line:N", title=None, sort=names),
@@ -137,7 +138,12 @@ def decision_curve(points: list[dict[str, float]]) -> None:
     )
     draw(chart, "Net benefit over the threshold risk; the table below holds it.")
     rows = tuple(
-        (f"{p['threshold']:.2f}", f"{p['model']:+.3f}", f"{p['low']:+.3f} to {p['high']:+.3f}", f"{p['treat_all']:+.3f}")
+        (
+            f"{p['threshold']:.2f}",
+            f"{p['model']:+.3f}",
+            f"{p['low']:+.3f} to {p['high']:+.3f}",
+            f"{p['treat_all']:+.3f}",
+        )
         for p in points[:: max(1, len(points) // 8)]
         if p["model"] is not None and p.get("low") is not None
     )

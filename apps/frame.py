@@ -149,7 +149,9 @@ def show_figure(figure: Figure, caption: str) -> None:
 
 def download(label: str, data: bytes | str | Callable[[], bytes | str], name: str, mime: str) -> None:
     """A download that does not run the page again."""
-    st.download_button(label, data, re.sub(r"[^A-Za-z0-9_.-]", "_", name), mime, on_click="ignore", key=f"get {name} {label}")
+    st.download_button(
+        label, data, re.sub(r"[^A-Za-z0-9_.-]", "_", name), mime, on_click="ignore", key=f"get {name} {label}"
+    )
 
 
 def _distinct(header: tuple[str, ...]) -> list[str]:

@@ -70,4 +70,6 @@ def clear() -> None:
 
 def clear_button() -> None:
     """In the sidebar of every page."""
-    st.sidebar.button("Clear patient data", on_click=clear, help="Removes answers, uploads and results of this session.")
+    st.sidebar.button(
+        "Clear patient data", on_click=clear, help="Removes answers, uploads and results of this session."
+    )

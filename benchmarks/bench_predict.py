@@ -50,7 +50,9 @@ def command_time(run: Path, rows: int, folder: Path) -> None:
     write_csv(table, COLUMNS, simulate_nac(rows, 7).rows)
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "osml", "predict", str(run), str(table), "-o", str(out)], check=True, capture_output=True
+        [sys.executable, "-c", "from osml.cli import main; main()", "predict", str(run), str(table), "-o", str(out)],
+        check=True,
+        capture_output=True,
     )
     print(f"osml predict: {time.perf_counter() - start:.2f} s for {rows} rows, start-up included (target 5 s)")
 
@@ -83,7 +85,7 @@ def serving_time(model: Model, n: int) -> None:
 
 
 def page_time(run: Path) -> None:
-    """The first page of the app, run without a browser: importing, loading and verifying the model, drawing the form."""
+    """The first page of the app without a browser: imports, loading and verifying the model, the form."""
     if find_spec("streamlit") is None:
         print("streamlit is not installed: no page was timed")
         return

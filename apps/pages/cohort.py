@@ -11,7 +11,9 @@ model = current_model()
 heading("Cohort", model)
 results = current_results()
 if results is None:
-    st.info("This is a bundle without its run. A bundle holds nothing about its patients, so there is no cohort to show.")
+    st.info(
+        "This is a bundle without its run. A bundle holds nothing about its patients, so there is no cohort to show."
+    )
     st.stop()
     raise AssertionError("st.stop() ends the page")
 with refusals():
@@ -29,7 +31,9 @@ with refusals():
     checks = results.checks()
     for code, severity, title, subject, evidence, accepted in checks.rows:
         with st.container(border=True):
-            st.markdown(f"**{plain(code)}** ({plain(severity)}) {plain(title)}" + (f": {plain(subject)}" if subject else ""))
+            st.markdown(
+                f"**{plain(code)}** ({plain(severity)}) {plain(title)}" + (f": {plain(subject)}" if subject else "")
+            )
             if evidence:
                 st.markdown(small(evidence))
             if accepted:

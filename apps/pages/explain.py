@@ -29,4 +29,6 @@ results = current_results()
 figures = results.figures("shap", model.name) if results is not None else []
 if figures:
     st.header("SHAP over all training patients")
-    show_figure(figures[0], "Contribution of each input, one mark a patient; the inputs that move predictions most are on top")
+    show_figure(
+        figures[0], "Contribution of each input, one mark a patient; the inputs that move predictions most are on top"
+    )

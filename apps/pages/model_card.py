@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 from frame import current_model, current_results, download, heading, show_facts
 
@@ -14,5 +16,5 @@ card = results.model_card() if results is not None else None
 show_facts(fact_rows(model))
 if card is not None:
     st.divider()
-    st.markdown(card)
+    st.markdown(re.sub(r"(?m)^> ?", "", card))  # quoted lines are drawn too faint to read
     download("Model card (Markdown)", card, "model_card.md", "text/markdown")

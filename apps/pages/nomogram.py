@@ -14,27 +14,30 @@ if model.nomogram is None:
     with refusals():
         model.drawing("svg")
 one = patient.current(model)
-with_patient = one is not None and one.result.ok and st.toggle("Show this session's patient", value=True)
+drawn = one if one is not None and one.result.ok and st.toggle("Show this session's patient", value=True) else None
 with refusals():
-    if with_patient and one is not None:
-        picture = model.overlay(one.table, one.row)
+    if drawn is not None:
+        picture = model.overlay(drawn.table, drawn.row)
     else:
         picture = model.drawing("svg").decode("utf-8")
 if one is None:
     st.info("Predict a patient first to see that patient's lines here.")
 # As an image: a script inside an SVG file does not run.
 st.image(
-    picture, width="stretch", alt="Nomogram. The calculator below reads it in words; the PDF has its text and its equation."
+    picture,
+    width="stretch",
+    alt="Nomogram. The calculator below reads it in words; the PDF has its text and its equation.",
 )
 left, right = st.columns(2)
 with left:
     download("Nomogram (PDF)", lambda: model.drawing("pdf"), "nomogram.pdf", "application/pdf")
     download("Nomogram (SVG)", lambda: model.drawing("svg"), "nomogram.svg", "image/svg+xml")
 with right:
-    if with_patient and one is not None:
+    if drawn is not None:
+        table, row = drawn.table, drawn.row
         download(
             "Sheet with this patient's lines (PDF)",
-            lambda: model.sheet(one.table, one.row),
+            lambda: model.sheet(table, row),
             "nomogram_sheet.pdf",
             "application/pdf",
         )

@@ -27,7 +27,7 @@ def number(value: Any) -> str:
 
 
 def measures(facts: dict[str, Any]) -> Grid:
-    """Apparent, optimism-corrected and out-of-fold values side by side."""
+    """Apparent, optimism-corrected and held-out values side by side."""
     apparent, corrected = facts.get("apparent", {}), facts.get("optimism_corrected", {})
     honest = facts.get("out_of_fold", {})
     rows = []
@@ -39,13 +39,15 @@ def measures(facts: dict[str, Any]) -> Grid:
         span = f"{out['low']:.3f} to {out['high']:.3f}" if out.get("low") is not None else ""
         value = number(out.get("value")) or str(out.get("reason", ""))
         rows.append((name, value, span, number(cells[1].get("value")), number(cells[2].get("value"))))
-    header = ("Measure", "Out of fold", "Interval", "Optimism-corrected", "Apparent")
+    header = ("Measure", "Held out", "Interval", "Optimism-corrected", "Apparent")
     return Grid(header, tuple(rows), str(honest.get("auc", honest.get("c", {})).get("interval", "")))
 
 
 model = current_model()
 heading("Performance", model)
-st.markdown(f"**{plain(str(model.facts['validation']).capitalize())}.** Every number here is of patients of this study.")
+st.markdown(
+    f"**{plain(str(model.facts['validation']).capitalize())}.** Every number here is of patients of this study."
+)
 facts = model.facts["predictors"].get(model.name, {})
 st.header("This model")
 show_grid(measures(facts))
@@ -68,11 +70,11 @@ if results is not None:
 figures: list[tuple[str, Figure]] = []
 if results is not None:
     horizons = [f"_{horizon:g}" for horizon in model.fitted.horizons]
-    figures += [("ROC curve, out-of-fold predictions", f) for f in results.figures("roc", model.name)]
+    figures += [("ROC curve, held-out predictions", f) for f in results.figures("roc", model.name)]
     for figure in results.figures("calibration", model.name, ["", *horizons]):
-        figures.append(("Calibration, out-of-fold predictions", figure))
-    figures += [("Decision curve, out-of-fold predictions", f) for f in results.figures("decision", model.name)]
-    figures += [("Risk groups, out-of-fold predictions", f) for f in results.figures("risk_groups", model.name)]
+        figures.append(("Calibration, held-out predictions", figure))
+    figures += [("Decision curve, held-out predictions", f) for f in results.figures("decision", model.name)]
+    figures += [("Risk groups, held-out predictions", f) for f in results.figures("risk_groups", model.name)]
     figures += [("Observed incidence in the whole cohort", f) for f in results.figures("incidence")]
 for title, figure in figures:
     show_figure(figure, title)
@@ -80,7 +82,11 @@ decision = facts.get("out_of_fold", {}).get("decision")
 drawn = any(figure.name.startswith("decision") for _, figure in figures)
 if not drawn and isinstance(decision, dict) and decision.get("curve"):
     st.header("Decision curve")
-    st.markdown(small(f"Out-of-fold predictions. Thresholds {decision['thresholds'][0]} to {decision['thresholds'][1]}: {decision['why']}."))
+    low, high = decision["thresholds"]
+    st.markdown(small(f"Held-out predictions. Thresholds {low} to {high}: {decision['why']}."))
     charts.decision_curve(decision["curve"])
 if not figures:
-    st.info("The figures of the report (ROC, calibration) are not here: this bundle lies outside its run, or no report was made.")
+    st.info(
+        "The figures of the report (ROC, calibration) are not here: "
+        "this bundle lies outside its run, or no report was made."
+    )

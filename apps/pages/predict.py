@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import answer
-import pandas as pd
 import patient
 import streamlit as st
 from answers import UNKNOWN, ask, unanswered
@@ -30,7 +29,11 @@ def one_patient() -> None:
             cells, units, gaps = sent
             left_out = unanswered(model, cells)
             if left_out and not gaps:
-                how = ", or say below the form that they are unknown" if any(f.may_be_missing for f in model.form()) else ""
+                how = (
+                    ", or say below the form that they are unknown"
+                    if any(f.may_be_missing for f in model.form())
+                    else ""
+                )
                 st.error(f"Not answered: {plain(', '.join(left_out))}. Fill them in{how}.")
                 return
             given = {name: "" if text == UNKNOWN else text for name, text in cells.items()}
@@ -60,11 +63,18 @@ def many_patients() -> None:
         rows = model.predict(table)
     bad = sum(not row.ok for row in rows)
     st.header("Results")
-    st.markdown(f"{len(rows) - bad} of {len(rows)} rows predicted" + (f"; {bad} have no prediction, see `status`." if bad else "."))
+    st.markdown(
+        f"{len(rows) - bad} of {len(rows)} rows predicted"
+        + (f"; {bad} have no prediction, see `status`." if bad else ".")
+    )
     if model.withheld:
         st.warning(f"No probability is shown: {plain(model.withheld)}")
     header, lines = rows_table(model, rows)
-    st.dataframe(pd.DataFrame(lines, columns=header), hide_index=True, alt="One line per row of the uploaded table")
+    st.dataframe(
+        [dict(zip(header, line, strict=True)) for line in lines],
+        hide_index=True,
+        alt="One line per row of the uploaded table",
+    )
     download("Results as CSV", rows_csv(model, rows), "predictions.csv", "text/csv")
     usable = [i for i, row in enumerate(rows) if row.ok]
     if not usable:

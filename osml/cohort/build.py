@@ -5,7 +5,7 @@ Every problem of the table is collected and raised at once. Nothing is dropped w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +67,9 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
     require_columns([*asked, *columns_of(dict(schema.inputs), where)], table)
 
     patients = table.column(block.patient)
-    problems = [
-        CellProblem(i, block.patient, "the patient id is empty")
-        for i, patient in enumerate(patients)
-        if patient in block.missing or not patient.strip()
-    ]
+    problems = _empty_ids("patient", block.patient, table, block.missing)
+    if block.row:
+        problems += _empty_ids("row", block.row, table, block.missing)
     problems += [
         CellProblem(
             i, block.patient, f"the patient id {patient!r} has blanks around it: one patient could count as two"
@@ -81,7 +79,7 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
     ]
     parsed = parse_inputs(schema, table, where)
     outcome, no_outcome, target_problems = _outcome(schema, table)
-    problems += parsed.problems + target_problems
+    problems += parsed.problems + _logarithms(schema, parsed) + target_problems
     # Missing tokens become empty: a site called "-" would otherwise be a site.
     keys = {
         column: tuple("" if cell in block.missing else cell for cell in table.column(column))
@@ -162,6 +160,30 @@ def _key_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
     return keys
 
 
+def _empty_ids(what: str, column: str, table: Table, missing: Collection[str]) -> list[CellProblem]:
+    return [
+        CellProblem(i, column, f"the {what} id is empty")
+        for i, cell in enumerate(table.column(column))
+        if cell in missing or not cell.strip()
+    ]
+
+
+def _logarithms(schema: Schema, parsed: ParsedInputs) -> list[CellProblem]:
+    """Values that some predictor cannot take the logarithm of; multiples of an upper limit need that limit above 0."""
+    logged = {name for p in schema.predictors.values() for name, term in p.terms.items() if term == "log"}
+    scaled = {name for p in schema.predictors.values() for name, how in p.encode.items() if how == "uln"} & logged
+    rule = "enters as a logarithm, so it must be above 0"
+    problems: list[CellProblem] = []
+    for name in (n for n in schema.inputs if n in logged):
+        x = parsed.values[name]
+        problems += [CellProblem(int(i), name, f"{x[i]:g} {rule}") for i in np.flatnonzero(x <= 0)]
+        if name in scaled:
+            high = parsed.kit[name][1]
+            message = f"the upper kit limit {{:g}} divides a value that {rule}"
+            problems += [CellProblem(int(i), name, message.format(high[i])) for i in np.flatnonzero(high <= 0)]
+    return problems
+
+
 def _outcome(schema: Schema, table: Table) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
     target, missing = schema.target, set(schema.cohort.missing)
     if isinstance(target, BinaryTarget):
@@ -215,9 +237,12 @@ def _survival(
     if target.competing != "none":
         competing = np.zeros(len(time), dtype=bool)
         for column in target.competing:
-            other, _, more, _ = _two_valued(column, "1", None, table, missing)
+            other, unknown, more, _ = _two_valued(column, "1", None, table, missing)
             competing |= other == 1.0
+            gone = gone | unknown
             problems += more
+            message = f"the event ({target.event!r}) and the competing event {column!r} both happened; one came first"
+            problems += [CellProblem(int(i), target.event, message) for i in np.flatnonzero(event & (other == 1.0))]
     if target.censor_at is not None:
         beyond = time > target.censor_at
         event, time = event & ~beyond, np.where(beyond, target.censor_at, time)
@@ -297,7 +322,7 @@ def _require_outcomes(cohort: Cohort, schema: Schema, table: Table) -> None:
         if cohort.outcome.event.sum() < 2:
             raise TableError(
                 f"only {cohort.outcome.event.sum()} of {len(cohort)} patients have the event: nothing can be learnt",
-                do="Check `target.positive`, `censor_at` and the event column.",
+                do="Check `target.positive`, `censor_at`, and the columns of events: a missing cell is no outcome.",
             )
         late = [h for h in cohort.outcome.horizons if h > cohort.outcome.time.max()]
         if late:

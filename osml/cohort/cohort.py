@@ -89,6 +89,11 @@ class Cohort:
         """Each patient once, in the order of the table."""
         return tuple(dict.fromkeys(self.patients))
 
+    @property
+    def clustered(self) -> bool:
+        """Whether some patient has several rows: intervals that take rows as independent are then too narrow."""
+        return len(set(self.patients)) < len(self.patients)
+
     def of(self, patients: Iterable[str]) -> Cohort:
         """The units of these patients, in the cohort's own order; an unknown patient is an error."""
         wanted = set(patients)

@@ -50,7 +50,7 @@ def fit_recipe_imputer(
 
     replicate : the imputer will fill these patients only (a bootstrap replicate), so complete inputs need no equation
     """
-    if not recipe.impute or len(recipe.inputs) < 2:
+    if not recipe.impute:
         return None
     return fit_imputer(
         values,
@@ -247,4 +247,11 @@ def shrunken(
 def cox_baseline(model: LinearModel, values: Mapping[str, Float], outcome: SurvivalOutcome, weights: Float) -> Float:
     """Baseline survival at each horizon for lp = 0, float array (horizons,), Efron."""
     lp = model.lp(values) if model.terms else np.zeros(len(weights))
-    return np.exp(-baseline_hazard(lp, outcome.time, outcome.event, weights=weights).at(np.array(outcome.horizons)))
+    baseline = baseline_hazard(lp, outcome.time, outcome.event, weights=weights)
+    if outcome.horizons[-1] > baseline.last_time:
+        raise NotEstimableError(
+            f"the horizon of {outcome.horizons[-1]:g} {outcome.unit}s lies beyond the longest follow-up of these "
+            f"training patients ({baseline.last_time:g})",
+            do="Choose an earlier horizon.",
+        )
+    return np.exp(-baseline.at(np.array(outcome.horizons)))

@@ -234,6 +234,8 @@ def develop(
     ones = np.ones(len(cohort))
     folds = fold_numbers(design, recipe.inner_folds, fold_seed)
     learnt = learn(recipe, values, outcome, ones, folds)
+    if cohort.clustered:  # its covariance takes rows as independent patients
+        learnt = replace(learnt, model=replace(learnt.model, covariance=None))
     filled, _ = complete(learnt.imputer, values)
     lp = learnt.model.lp(filled) if learnt.model.terms else np.full(len(cohort), learnt.model.intercept)
     weights = draw_weights(cohort.patients, recipe.bootstraps, np.random.default_rng(boot_seed))

@@ -47,7 +47,7 @@ class Results:
         return metrics
 
     def leaderboard(self) -> Grid | None:
-        """One row per predictor, out-of-fold, rounded for reading; the file has all digits."""
+        """One row per predictor, held-out values, rounded for reading; the file has all digits."""
         grid = read_grid(self.path / "leaderboard.csv")
         if grid is None:
             return None

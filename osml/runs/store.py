@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from osml.files import atomic_write
 
@@ -52,8 +50,3 @@ def read_predictions(path: Path) -> list[PredictionRow]:
     import pyarrow.parquet as pq
 
     return [PredictionRow(**record) for record in pq.read_table(path).to_pylist()]
-
-
-def risks(rows: Sequence[PredictionRow]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """p of each row."""
-    return np.array([r.p for r in rows], dtype=np.float64)

@@ -173,6 +173,9 @@ def _kit(name: str, block: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iter
     constant, banded = "low" in kit or "high" in kit, "bands" in kit
     if constant == banded or (constant and not ("low" in kit and "high" in kit)):
         yield Problem(path, "give either `low` and `high`, or `bands`")
+    if constant and not banded and "by" in kit:
+        message = "`low` and `high` hold for all patients; only `bands` look at `by`"
+        yield Problem((*path, "by"), message, "Remove `by`, or give `bands`.")
     if all(isinstance(kit.get(k), (int, float)) for k in ("low", "high")) and not kit["low"] < kit["high"]:
         yield Problem(path, f"low {kit['low']} is not below high {kit['high']}")
     by = _block(kit, "by")
@@ -234,6 +237,9 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
                 elif item in inputs and isinstance(inputs[item], dict) and inputs[item].get("kind") not in kinds:
                     kind = inputs[item].get("kind")
                     yield Problem((*path, key, item), f"`{key}` is for {' and '.join(kinds)}; {item!r} is a {kind}")
+                elif item in predictors and item not in inputs:
+                    message = f"{item!r} is the score of a predictor; scores enter linearly"
+                    yield Problem((*path, key, item), message, f"Remove {item!r} from `{key}`.")
         yield from _encodings(path, block, inputs)
         yield from _settings(data, path, block, fed=bool(graph[name]))
     for name in graph:
@@ -250,6 +256,9 @@ def _settings(data: Mapping[str, Any], path: tuple[Key, ...], block: Mapping[str
         yield Problem((*path, "estimator"), "firth is for binary targets", "Use `shrink: ridge`.")
     if block.get("estimator") == "firth" and block.get("shrink") == "ridge":
         yield Problem((*path, "shrink"), "firth and ridge are two penalties; choose one")
+    if block.get("estimator") == "firth" and block.get("select") in ("univariable", "backward") and not survival:
+        message = f"{block['select']!r} selects by maximum likelihood, which firth is there to avoid"
+        yield Problem((*path, "select"), message, "Use `select: none` or `select: lasso` with `estimator: firth`.")
     if block.get("select") == "lasso" and survival:
         yield Problem((*path, "select"), "lasso selection is for binary targets", "Use `backward` or `none`.")
     needs = fed or block.get("select") == "lasso" or block.get("shrink") == "ridge"
@@ -285,17 +294,21 @@ def _cycle(graph: Mapping[str, list[str]], start: str) -> list[str]:
 def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
     """Predictors listed in `report.compare` and `validation.optimism`."""
     predictors = _block(data, "predictors")
-    repeated = ("validation", "optimism", "predictors")
+    repeated, compared = ("validation", "optimism", "predictors"), _list(_block(data, "report"), "compare")
     listed = [
         (repeated, _list(_block(data, "validation", "optimism"), "predictors")),
-        (("report", "compare"), _list(_block(data, "report"), "compare")),
+        (("report", "compare"), compared),
     ]
+    if len(compared) == 1:
+        yield Problem(("report", "compare"), "a comparison needs two predictors", "Name another, or remove this key.")
     for path, names in listed:
         for i, name in enumerate(names):
             if not isinstance(name, str):
                 continue
             if name not in predictors:
                 yield Problem((*path, i), f"there is no predictor {name!r}", hint(name, predictors))
+            elif name in names[:i]:
+                yield Problem((*path, i), f"{name!r} stands twice")
             elif path == repeated and any(item in predictors for item in _texts(predictors[name], "inputs")):
                 message = f"{name!r} is fed by another predictor; the bootstrap of out-of-fold scores is not offered"
                 yield Problem((*path, i), message, "Repeated nested cross-validation is its estimate.")

@@ -42,14 +42,6 @@ def _strict_whole(value: Any) -> Any:
     return int(value)
 
 
-def _strict_flag(value: Any) -> Any:
-    if isinstance(value, SourceBool):
-        return bool(value)
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"must be true or false, not {_shown(value)}")
-
-
 def _strict_text(value: Any) -> Any:
     if not isinstance(value, str):
         hint = "quote it if it is meant as one"
@@ -73,7 +65,6 @@ def _shown(value: Any) -> str:
 
 Number = Annotated[float, BeforeValidator(_strict_number), WithJsonSchema({"type": "number"})]
 Whole = Annotated[int, BeforeValidator(_strict_whole), WithJsonSchema({"type": "integer"})]
-Flag = Annotated[bool, BeforeValidator(_strict_flag), WithJsonSchema({"type": "boolean"})]
 Text = Annotated[str, BeforeValidator(_strict_text), Field(min_length=1), WithJsonSchema({"type": "string"})]
 Level = Annotated[
     str,

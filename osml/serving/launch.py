@@ -45,6 +45,7 @@ def app_command(script: Path, *, port: int, address: str = "127.0.0.1", browser:
         "server.enableStaticServing": "false",
         "server.enableAgentApi": "false",
         "server.fileWatcherType": "none",
+        "server.showEmailPrompt": "false",
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",

@@ -101,7 +101,7 @@ def read_patients(path: str | Path, model: Model) -> Table:
 
 
 def made_up(chain: Chain, cases: Mapping[str, Any]) -> Cohort:
-    """A cohort of made-up patients; labs that enter by their kit range get the range 0 to 1, which leaves them as given."""
+    """A cohort of made-up patients; labs that enter by their kit range get 0 to 1, which leaves them as given."""
     fitted = chain.fitted
     assert isinstance(fitted, FittedNomogram)
     n = len(next(iter(cases.values())))
@@ -153,9 +153,13 @@ def _agree(schema: Schema, chain: Chain) -> None:
             raise _contradiction(f"{chain.name!r} needs the input {item.name!r}, which the schema does not have")
         levels = block.levels if isinstance(block, (BinaryInput, CategoryInput)) else ()
         if levels != item.levels:
-            raise _contradiction(f"{item.name!r} has levels {list(levels)} in the schema, {list(item.levels)} in the model")
+            raise _contradiction(
+                f"{item.name!r} has levels {list(levels)} in the schema, {list(item.levels)} in the model"
+            )
         if (getattr(block, "unit", None) or "") != item.unit:
-            raise _contradiction(f"{item.name!r} has unit {getattr(block, 'unit', None)!r} in the schema, {item.unit!r} in the model")
+            raise _contradiction(
+                f"{item.name!r} has unit {getattr(block, 'unit', None)!r} in the schema, {item.unit!r} in the model"
+            )
     for link in chain.upstream:
         _agree(schema, link)
 

@@ -18,7 +18,7 @@ from osml.cohort.table import Table
 from osml.errors import RunError, TableError
 from osml.nomogram import Nomogram, calculator, draw
 from osml.predictors.chain import Chain
-from osml.predictors.contract import Prediction
+from osml.predictors.contract import NO_INTERVAL, Prediction
 from osml.predictors.learn import complete
 from osml.predictors.nomogram import FittedNomogram
 from osml.runs.bundle import Bundle
@@ -146,7 +146,8 @@ class Model:
         given = fitted.recipe.values(self.chain.design(self._unit(table, row)))
         filled, imputed = complete(fitted.imputer, given)
         predictors = tuple(
-            replace(p, unknown=float(f"{filled[p.name][0]:.6g}")) if imputed[p.name][0] else p for p in self.nomogram.predictors
+            replace(p, unknown=float(f"{filled[p.name][0]:.6g}")) if imputed[p.name][0] else p
+            for p in self.nomogram.predictors
         )
         return replace(self.nomogram, predictors=predictors), {n: float(given[n][0]) for n in fitted.model.inputs}
 
@@ -157,7 +158,7 @@ class Model:
         return {name: float(filled[name][0]) for name in fitted.model.inputs}
 
     def drawing(self, ending: Literal["pdf", "svg", "html"]) -> bytes:
-        """The nomogram without a patient: sheet, picture, or a page that computes (made here if the bundle has none)."""
+        """The nomogram without a patient: sheet, picture, or a page that computes."""
         if self.nomogram is None:
             raise self._no_nomogram()
         name = f"predictors/{self.name}/nomogram.{ending}"
@@ -166,7 +167,9 @@ class Model:
         return self.bundle.content(name)
 
     def _no_nomogram(self) -> RunError:
-        return RunError(f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason.")
+        return RunError(
+            f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason."
+        )
 
     def _drawn(self, table: Table, row: int, ending: str, page: Literal["a4", "letter"]) -> bytes:
         nomogram, patient = self.worked(table, row)
@@ -178,9 +181,7 @@ class Model:
     def _read(self, table: Table) -> tuple[ParsedInputs, list[str]]:
         wanted = needed_inputs(self.schema, self.name)
         schema = reading_schema(self.schema, self.name)
-        parsed = parse_inputs(
-            form_schema(schema) if isinstance(table, FormTable) else schema, table, _where, wanted
-        )
+        parsed = parse_inputs(form_schema(schema) if isinstance(table, FormTable) else schema, table, _where, wanted)
         status = _status(parsed, len(table.rows), wanted, self.schema.missing == "impute")
         readable = [i for i, text in enumerate(status) if text == "ok"]
         if readable:
@@ -265,7 +266,7 @@ def _rows(
                 p=() if hidden else tuple(float(p) for p in prediction.p[k]),
                 low=tuple(float(x) for x in prediction.low[k]) if bounds and prediction.low is not None else None,
                 high=tuple(float(x) for x in prediction.high[k]) if bounds and prediction.high is not None else None,
-                interval=prediction.interval,
+                interval=NO_INTERVAL if hidden else prediction.interval,
                 lp=float(prediction.lp[k]),
                 imputed=tuple(mine.get("imputed", ())),
                 extrapolated=tuple(mine.get("extrapolated", ())),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from osml.errors import ConvergenceError, InvalidInputError, NotEstimableError
 from osml.stats.cox_risk_sets import Likelihood, RiskSets, Ties, evaluate, information, risk_sets
@@ -255,7 +255,7 @@ def survival_interval(fit: CoxFit, X: ArrayLike, times: ArrayLike, level: float 
     centred = design_array(X) - fit.means
     if centred.shape[1] != len(fit.coef):
         raise InvalidInputError(f"X has {centred.shape[1]} columns, the model {len(fit.coef)}")
-    z = norm.isf((1.0 - confidence_level(level)) / 2.0)
+    z = float(-ndtri((1.0 - confidence_level(level)) / 2.0))
     at = fit.baseline.index(times)
     hazard = fit.baseline.at(times)
     fixed = np.concatenate([[0.0], fit.baseline.variance])[at]

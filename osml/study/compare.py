@@ -69,7 +69,7 @@ def compare_test_set(names: Sequence[str], sets: Mapping[str, TestSet]) -> list[
             entry["reason"] = "a predictor is not ranked: its fold failed"
             continue
         try:
-            test = delong_test(sets[first].y, sets[first].lp, sets[second].lp)
+            test = delong_test(sets[first].y, sets[first].lp, sets[second].lp, groups=sets[first].patients.astype(str))
         except NotEstimableError as error:
             entry["reason"] = error.what
             continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, Cohort
-from osml.cohort.splits import Fold, derive_seed, development_patients
+from osml.cohort.splits import Fold, derive_seed, development_patients, patient_classes
 from osml.errors import OsmlError
 from osml.files import write_csv, write_json
 from osml.predictors.chain import Chain, training_design
@@ -24,12 +24,13 @@ from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
 from osml.study.judge_survival import judge_survival, judge_survival_development
 from osml.study.late_checks import late_findings
+from osml.study.model_checks import candidate_parameters
 from osml.study.null import pooled_discrimination, pooled_null_mean
 from osml.study.prepare import write_findings
 from osml.study.publish import publish
 from osml.study.sheet import draw_sheet
 from osml.study.tables import write_regression, write_tables
-from osml.study.tasks import adjusted, withheld
+from osml.study.tasks import adjusted, probabilities_hidden, withheld
 
 Say = Callable[[str], None]
 
@@ -99,7 +100,7 @@ def _honest(
     kind, seed = schema.validation.split.kind, schema.validation.seed
     if isinstance(cohort.outcome, BinaryOutcome):
         sets = collect(rows, cohort, folds)
-        facts["out_of_fold"] = judge_binary(sets, kind, seed, withheld(schema))
+        facts["out_of_fold"] = judge_binary(sets, kind, seed, probabilities_hidden(schema))
         facts["out_of_fold"]["decision"] = decision_binary(schema, sets, withheld(schema), seed)
     else:
         facts["out_of_fold"] = judge_survival(rows, cohort, folds, schema, withheld(schema))
@@ -136,20 +137,26 @@ def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, developm
     optimism = loaded.schema.validation.optimism
     corrected = optimism is not None and name in optimism.predictors
     outcome = cohort.outcome
+    parameters = candidate_parameters(loaded.schema, name)
     if isinstance(outcome, BinaryOutcome):
-        facts = judge_development(development, outcome, corrected)
+        facts = judge_development(development, cohort, corrected, probabilities_hidden(loaded.schema), parameters)
     else:
         assert outcome is not None
-        facts = judge_survival_development(development, outcome, corrected)
+        facts = judge_survival_development(development, cohort, corrected)
     slope = development.fitted.slope
     facts["shrinkage"] = {
         "kind": development.fitted.recipe.shrink,
         "slope": slope.value,
         "source": slope.source,
-        "bootstraps": slope.replicates,
+        ("inner_folds" if slope.source.startswith("nested") else "bootstraps"): slope.replicates,
         "not_estimable": slope.failed,
     }
-    facts["candidate_parameters"] = development.fitted.recipe.candidate_parameters
+    facts["candidate_parameters"] = parameters
+    facts["development"] = {
+        "patients": len(cohort.patient_ids),
+        "rows": len(cohort),
+        "events": int(patient_classes(cohort).sum()),
+    }
     facts["selected"] = dict(development.fitted.selected)
     return facts
 

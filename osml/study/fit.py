@@ -103,7 +103,7 @@ def _run(
     _write_failures(run, failures)
     failed = {task.predictor for task, _ in failures}
     for task, outcome in failures:
-        first = str(outcome.error).splitlines()[0]
+        first = (str(outcome.error) or type(outcome.error).__name__).splitlines()[0]
         run.log(f"{task.predictor} fold {task.fold.name} failed: {outcome.traceback}")
         say(f"failed    {task.predictor} fold {task.fold.name}: {first}")
     rows = _gather(loaded, folds, run)

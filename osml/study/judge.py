@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, Cohort
-from osml.cohort.splits import Fold
+from osml.cohort.splits import Fold, patient_classes
 from osml.errors import NotEstimableError
 from osml.evaluation.bootstrap import (
     CONDITIONAL,
@@ -34,6 +34,7 @@ Float = NDArray[np.float64]
 Metric = dict[str, Any]
 FEW_PATIENTS = 20
 BOOTSTRAPS = 1000
+PLAUSIBLE_SLOPE = (-1.0, 3.0)  # beyond it the mean rests on replicates with almost constant predictions
 FIXED_MODEL = "Wald, fixed model on independent patients"
 FIXED_BY_DESIGN = "fixed by design under random resampling: no evidence"
 
@@ -87,25 +88,25 @@ def collect(rows: Sequence[PredictionRow], cohort: Cohort, folds: Sequence[Fold]
     return sets
 
 
-def judge_binary(sets: Sequence[TestSet], split: str, seed: int, withheld: str) -> dict[str, Any]:
+def judge_binary(sets: Sequence[TestSet], split: str, seed: int, hidden: str) -> dict[str, Any]:
     """Out-of-fold metrics of a binary predictor.
 
     Parameters
     ----------
     split : kind of the outer split
-    withheld : why probabilities are not shown, "" when they are
+    hidden : why measures of probabilities are not shown, "" when they are; the slope does not depend on the intercept
     """
     if split in ("holdout", "time"):
-        return _single_test_set(sets[0], withheld)
+        return _single_test_set(sets[0], hidden)
     repeats = _by_repeat(sets)
     out: dict[str, Any] = {
-        "auc": one_patient_per_fold() if split == "leave_one_patient_out" else _within_folds(sets, seed)
+        "auc": one_patient_per_fold() if split == "leave_one_patient_out" else _within_folds(sets, split, seed)
     }
     pooled = [_pool(group) for group in repeats]
     out["slope"] = _mean_of([_slope(y, lp) for y, _, lp in pooled])
     out["intercept"] = metric(None, reason=FIXED_BY_DESIGN if split != "leave_one_group_out" else "see the groups")
-    if withheld:
-        out["brier"] = out["scaled_brier"] = metric(None, reason=withheld)
+    if hidden:
+        out["brier"] = out["scaled_brier"] = metric(None, reason=hidden)
         return out
     out["brier"] = _mean_of([brier(y, p) for y, p, _ in pooled])
     out["scaled_brier"] = _mean_of([scaled_brier(y, p) for y, p, _ in pooled])
@@ -138,7 +139,7 @@ def _mean_of(values: Sequence[float]) -> Metric:
     return metric(float(np.mean(good)), repeats=len(good), not_estimable=missing or None)
 
 
-def _within_folds(sets: Sequence[TestSet], seed: int) -> Metric:
+def _within_folds(sets: Sequence[TestSet], split: str, seed: int) -> Metric:
     """AUC within each fold, then averaged over folds and repeats; patients are resampled for the interval."""
     folds: list[dict[str, Any]] = []
     for s in sets:
@@ -167,7 +168,8 @@ def _within_folds(sets: Sequence[TestSet], seed: int) -> Metric:
         weight = np.bincount(rows, minlength=len(patients)).astype(float)
         return _averaged_auc(sets, [weight[c] for c in codes])
 
-    ci = patient_bootstrap(statistic, patients, BOOTSTRAPS, np.random.default_rng([seed, 1]))
+    strata = _group_and_class(sets, patients) if split == "leave_one_group_out" else None
+    ci = patient_bootstrap(statistic, patients, BOOTSTRAPS, np.random.default_rng([seed, 1]), strata=strata)
     return metric(
         ci.value,
         low=ci.low,
@@ -176,6 +178,15 @@ def _within_folds(sets: Sequence[TestSet], seed: int) -> Metric:
         folds=folds,
         not_estimable=len(folds) - len(usable) or None,
     )
+
+
+def _group_and_class(sets: Sequence[TestSet], patients: NDArray[np.str_]) -> list[str]:
+    """Stratum of each patient: its group and class, so that no resample loses a small group."""
+    home: dict[str, str] = {}
+    for s in sets:
+        for patient, event in zip(s.patients.astype(str), s.y, strict=True):
+            home[patient] = f"{s.fold.name} {max(event, float(home.get(patient, '- 0').split()[1])):g}"
+    return [home[p] for p in patients]
 
 
 def _averaged_auc(sets: Sequence[TestSet], weights: Sequence[Float]) -> float:
@@ -207,41 +218,34 @@ def _group(s: TestSet) -> dict[str, Any]:
     return out
 
 
-def _single_test_set(s: TestSet, withheld: str) -> dict[str, Any]:
+def _single_test_set(s: TestSet, hidden: str) -> dict[str, Any]:
     """One model, tested on patients of another time or hold-out: DeLong and Wald intervals are right here."""
+    everything = ("auc", "brier", "scaled_brier", "slope", "intercept", "citl", "o_e", "ici")
     clustered = len(np.unique(s.patients.astype(str))) < len(s.patients)
     try:
         area = delong_clustered(s.y, s.lp, s.patients) if clustered else delong(s.y, s.lp)
     except NotEstimableError as error:
-        return {"auc": metric(None, reason=error.what)}
-    out: dict[str, Any] = {
-        "auc": metric(
-            area.value, low=area.low, high=area.high, interval="DeLong, fixed model on independent patients", n=len(s.y)
-        )
-    }
-    if withheld:
-        return out | {name: metric(None, reason=withheld) for name in ("brier", "scaled_brier", "slope", "intercept")}
+        return {name: metric(None, reason=error.what) for name in everything}
+    facts: dict[str, Any] = {"n": len(s.y), "reason": area.reason or None}
+    if area.low is not None:
+        facts["interval"] = "DeLong, fixed model on independent patients"
+    out: dict[str, Any] = {"auc": metric(area.value, low=area.low, high=area.high, **facts)}
+    if hidden:
+        out |= {name: metric(None, reason=hidden) for name in everything[1:]}
+        out["slope"] = metric(_slope(s.y, s.lp))
+        return out
     out |= {"brier": metric(brier(s.y, s.p)), "scaled_brier": metric(scaled_brier(s.y, s.p))}
     try:
         found = calibration(s.y, np.clip(s.p, 1e-12, 1 - 1e-12))
     except NotEstimableError as error:  # every risk the same
-        return out | {name: metric(None, reason=error.what) for name in ("slope", "intercept")}
+        return out | {name: metric(None, reason=error.what) for name in everything[3:]}
     kind = "Wald, rows of a patient taken as independent, too narrow" if clustered else FIXED_MODEL
-    for name, estimate in (
-        ("slope", found.slope),
-        ("intercept", found.intercept),
-        ("citl", found.citl),
-        ("o_e", found.o_e),
-    ):
+    estimates = {"slope": found.slope, "intercept": found.intercept, "citl": found.citl, "o_e": found.o_e}
+    for name, estimate in estimates.items():
         if estimate is None:
             out[name] = metric(None, reason=found.slope_reason)
         else:
-            out[name] = metric(
-                estimate.value,
-                low=estimate.low,
-                high=estimate.high,
-                interval=kind,
-            )
+            out[name] = metric(estimate.value, low=estimate.low, high=estimate.high, interval=kind)
     flexible = found.flexible
     if flexible is None:
         out["ici"] = metric(None, reason=found.flexible_reason)
@@ -250,16 +254,25 @@ def _single_test_set(s: TestSet, withheld: str) -> dict[str, Any]:
     return out
 
 
-def judge_development(development: Development, outcome: BinaryOutcome, corrected: bool) -> dict[str, Any]:
-    """Apparent performance of the unshrunken model, and with `corrected` its optimism over the stored refits."""
-    y, lp = outcome.y, development.lp
-    n = len(y)
+def judge_development(
+    development: Development, cohort: Cohort, corrected: bool, hidden: str, parameters: int
+) -> dict[str, Any]:
+    """Apparent performance of the unshrunken model, and with `corrected` its optimism over the stored refits.
+
+    hidden : why measures of probabilities are not shown, "" when they are
+    parameters : candidate coefficients, those of predictors that feed it included
+    """
+    outcome, lp = cohort.outcome, development.lp
+    assert isinstance(outcome, BinaryOutcome)
+    y, n = outcome.y, len(lp)
     if np.ptp(lp) < 1e-12:
         return {"apparent": {"reason": "nothing was selected: every patient has the same risk"}}
     own = measures_batch(y, lp[None], np.ones((1, n)))
-    names = ("auc", "brier", "slope", "intercept", "r2")
+    names = ("auc", "slope") if hidden else ("auc", "brier", "slope", "intercept", "r2")
     keep = [MEASURES.index(name) for name in names]
     out: dict[str, Any] = {"apparent": {name: metric(own[0, k]) for name, k in zip(names, keep, strict=True)}}
+    if hidden:
+        out["apparent"]["brier"] = metric(None, reason=hidden)
     refits = development.refits
     if not corrected or not refits.ok.any():
         return out
@@ -268,18 +281,26 @@ def judge_development(development: Development, outcome: BinaryOutcome, correcte
     train[good] = measures_batch(y, refits.lp[good], refits.weights[good])
     test[good] = measures_batch(y, refits.lp[good], np.ones((len(good), n)))
     found = optimism(own[0], train, test)
-    out["optimism_corrected"] = {
+    honest = {
         name: metric(found.corrected[k], bootstraps=int(found.used[k])) for name, k in zip(names, keep, strict=True)
     }
-    apparent, value = found.of("auc")
-    events = int(y.sum())
-    parameters = development.fitted.recipe.candidate_parameters
-    area = corrected_auc_interval(apparent, value, events, n - events, parameters=parameters)
-    slope = corrected_slope_interval(lp, found.of("intercept")[1], found.of("slope")[1])
-    for name, ci in (("auc", area), ("slope", slope)):
-        used = int(found.used[MEASURES.index(name)])
-        out["optimism_corrected"][name] = metric(ci.value, low=ci.low, high=ci.high, interval=ci.kind, bootstraps=used)
+    out["optimism_corrected"] = honest
     out["bootstrap_failures"] = dict(refits.failures)
+    apparent, value = found.of("auc")
+    slope = found.of("slope")[1]
+    patients, events = len(cohort.patient_ids), int(patient_classes(cohort).sum())
+    if patients < FEW_PATIENTS:
+        honest["auc"] |= {"reason": f"{patients} patients: no interval"}
+    else:
+        ci = corrected_auc_interval(apparent, value, events, patients - events, parameters=parameters)
+        honest["auc"] |= {"low": ci.low, "high": ci.high, "interval": ci.kind}
+    if not PLAUSIBLE_SLOPE[0] <= slope <= PLAUSIBLE_SLOPE[1]:
+        honest["slope"] = metric(None, reason="some bootstrap models predict nearly the same for all: no stable slope")
+    elif patients < FEW_PATIENTS or cohort.clustered:
+        honest["slope"] |= {"reason": "no interval: few patients, or several rows per patient"}
+    else:
+        ci = corrected_slope_interval(lp, found.of("intercept")[1], slope)
+        honest["slope"] |= {"low": ci.low, "high": ci.high, "interval": ci.kind}
     return out
 
 

@@ -67,9 +67,11 @@ def judge_survival(
         out["brier"] = metric(None, reason=withheld)
         out["decision"] = {"reason": withheld}
         return out
-    out["horizons"] = [_at_horizon(outcome, h, k, pooled) for k, h in enumerate(outcome.horizons)]
+    # The evaluation population: the test set of a hold-out, all patients pooled under cross-validation.
+    population = outcome.take(pooled[0][0]) if split in ("holdout", "time") else outcome
+    out["horizons"] = [_at_horizon(outcome, population, h, k, pooled) for k, h in enumerate(outcome.horizons)]
     last = out["horizons"][-1]
-    out["brier"] = metric(last["brier"].get("value"), horizon=last["horizon"])
+    out["brier"] = {**last["brier"], "horizon": last["horizon"]}
     everything = np.concatenate([i for i, _, _ in pooled])
     names = np.array(cohort.patients, dtype=object).astype(str)[everything]
     risks = np.concatenate([r for _, _, r in pooled])[:, -1]
@@ -144,11 +146,19 @@ def _c(outcome: SurvivalOutcome, i: NDArray[np.intp], lp: Float, weights: Float 
 
 
 def _at_horizon(
-    outcome: SurvivalOutcome, horizon: float, k: int, pooled: Sequence[tuple[NDArray[np.intp], Float, Float]]
+    outcome: SurvivalOutcome,
+    population: SurvivalOutcome,
+    horizon: float,
+    k: int,
+    pooled: Sequence[tuple[NDArray[np.intp], Float, Float]],
 ) -> dict[str, Any]:
     """AUC and Brier of each repeat's pooled patients, averaged over repeats; risks share one scale."""
-    censoring = fit_censoring(outcome.time, outcome.event)
-    null_risk = float(1 - kaplan_meier(outcome.time, outcome.event).at(horizon)[0])
+    out: dict[str, Any] = {"horizon": horizon, "at_risk": int((population.time >= horizon).sum())}
+    if horizon > population.time.max():
+        reason = f"no test patient is followed to {horizon:g}"
+        return out | {name: metric(None, reason=reason) for name in ("auc", "brier", "scaled_brier")}
+    censoring = fit_censoring(population.time, population.event)
+    null_risk = float(1 - kaplan_meier(population.time, population.event).at(horizon)[0])
     areas, briers, scaled = [], [], []
     reason = ""
     for i, _, risk in pooled:
@@ -161,14 +171,15 @@ def _at_horizon(
             continue
         briers.append(found.value)
         scaled.append(found.scaled)
-    out: dict[str, Any] = {"horizon": horizon, "at_risk": int((outcome.time >= horizon).sum())}
     for name, values in (("auc", areas), ("brier", briers), ("scaled_brier", scaled)):
         out[name] = metric(float(np.mean(values))) if values else metric(None, reason=reason)
     return out
 
 
-def judge_survival_development(development: Development, outcome: SurvivalOutcome, corrected: bool) -> dict[str, Any]:
+def judge_survival_development(development: Development, cohort: Cohort, corrected: bool) -> dict[str, Any]:
     """Apparent C and slope of the unshrunken model, and with `corrected` their optimism over the stored refits."""
+    outcome = cohort.outcome
+    assert isinstance(outcome, SurvivalOutcome)
     lp, n = development.lp, len(outcome.time)
     everybody = np.arange(n)
     if np.ptp(lp) < 1e-12:
@@ -184,7 +195,10 @@ def judge_survival_development(development: Development, outcome: SurvivalOutcom
     optimism = float(np.nanmean(train - test))
     value = own["c"] - optimism
     # As for the AUC: the variance of a validation in as many patients, plus half the optimism squared.
-    variance = harrell_c(outcome.time, outcome.event, lp).variance + optimism**2 / 4
+    variance = (
+        harrell_c(outcome.time, outcome.event, lp, groups=np.array(cohort.patients, dtype=object).astype(str)).variance
+        + optimism**2 / 4
+    )
     half = float(norm.isf(0.025)) * float(np.sqrt(variance))
     out["optimism_corrected"] = {
         "c": metric(

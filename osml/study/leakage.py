@@ -102,13 +102,16 @@ def check_leakage(
     quiet: bool = False,
 ) -> LeakageReport:
     """Run all three parts for every predictor of a study."""
-    schema, cohort = light(loaded.schema), built.cohort
+    whole, cohort = loaded.schema, built.cohort
+    schema = light(whole)
     folds = _canary_folds(schema, cohort)
     overwritten = {f.name: overwrite_patients(loaded, built.table, f.test, schema.validation.seed) for f in folds}
     jobs: list[_Job] = []
     for name in schema.predictors:
         for pipeline in PIPELINES:
-            jobs.append(_Job(schema, name, pipeline, cohort, folds, overwritten, None))
+            jobs.append(
+                _Job(whole if pipeline == "study" else schema, name, pipeline, cohort, folds, overwritten, None)
+            )
             chunk = max(1, permutations // 8)
             for start in range(0, permutations, chunk):
                 numbers = range(start, min(start + chunk, permutations))
@@ -207,7 +210,7 @@ def artefacts(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fol
 
 def light(schema: Schema) -> Schema:
     """The schema with uniform shrinkage left out: it multiplies a fold's linear predictor by one positive number, so it
-    changes no rank and no AUC, and its bootstrap would be the only costly step."""
+    changes no rank within a fold, and its bootstrap would be the only costly step of the canary."""
     data = schema.model_dump(mode="json")
     for block in data["predictors"].values():
         if block["kind"] == "nomogram" and block["shrink"] == "uniform":

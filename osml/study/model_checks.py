@@ -9,6 +9,7 @@ import numpy as np
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.cohort.splits import patient_classes
 from osml.errors import NotEstimableError
 from osml.evaluation.contingency import chi_square, fisher_exact
 from osml.evaluation.sample_size import Adequacy, adequacy, riley_sample_size
@@ -41,18 +42,18 @@ def sample_size(schema: Schema, cohort: Cohort, name: str) -> Adequacy:
     outcome = cohort.outcome
     assert outcome is not None
     parameters = candidate_parameters(schema, name)
-    n, events = len(cohort.patient_ids), int(outcome.event.sum())
+    n, events = len(cohort.patient_ids), int(patient_classes(cohort).sum())
     if isinstance(outcome, SurvivalOutcome):
         follow_up = float(outcome.time.mean())
         required = riley_sample_size(
             "survival",
             parameters,
-            event_rate=events / float(outcome.time.sum()),
+            event_rate=events / (n * follow_up),
             mean_follow_up=follow_up,
             horizon=float(outcome.horizons[-1]),
         )
     else:
-        required = riley_sample_size("binary", parameters, prevalence=events / len(cohort))
+        required = riley_sample_size("binary", parameters, prevalence=events / n)
     return adequacy(n, events, required)
 
 
@@ -104,8 +105,8 @@ def _site(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
 def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
     outcome = cohort.outcome
     assert outcome is not None
-    events = int(outcome.event.sum())
-    smaller = min(events, len(cohort) - events) if isinstance(outcome, BinaryOutcome) else events
+    events = int(patient_classes(cohort).sum())  # patients with the event: rows of one patient are not new ones
+    smaller = min(events, len(cohort.patient_ids) - events) if isinstance(outcome, BinaryOutcome) else events
     for name in schema.predictors:
         parameters = candidate_parameters(schema, name)
         if parameters >= events:

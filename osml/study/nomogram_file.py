@@ -39,14 +39,14 @@ def write_nomogram(
     elif ending == ".json":
         atomic_write(out, to_json(model.nomogram))
     else:
-        values = None
+        sheet, values = model.nomogram, None
         if patient is not None:
             table = read_patients(patient, model)
             if len(table.rows) != 1:
                 raise InvalidInputError(f"{patient.name} has {len(table.rows)} rows; a sheet is for one patient")
-            values = model.patient_values(table)
+            sheet, values = model.worked(table)
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".part.{out.name}")
-        draw(model.nomogram, part, page=page, theme=theme, patient=values, fonts=fonts)  # type: ignore[arg-type]
+        draw(sheet, part, page=page, theme=theme, patient=values, fonts=fonts)  # type: ignore[arg-type]
         part.replace(out)
     return out

@@ -60,7 +60,13 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What stands beside every prediction: event, time, population, validation, performance."""
     schema = loaded.schema
     study = schema.study
-    external = schema.validation.split.kind in ("holdout", "time", "leave_one_group_out")
+    kind = schema.validation.split.kind
+    validation = {
+        "holdout": "tested on patients set apart in this study",
+        "time": "tested on later patients of this study",
+        "leave_one_group_out": "internally validated only, each group left out in turn",
+    }
+    developed = next((f["development"] for f in metrics["predictors"].values() if "development" in f), None)
     return {
         "title": study.title or schema.name,
         "event": study.endpoint or (schema.target.positive if schema.target.kind == "binary" else "the event"),
@@ -72,9 +78,9 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "sampling": study.sampling,
         "prevalence": None if study.prevalence is None else study.prevalence.model_dump(),
         "withheld": withheld(schema),
-        "validation": "tested on patients set apart in this study" if external else "internally validated only",
-        "n": metrics["n"],
-        "events": metrics["events"],
+        "validation": validation.get(kind, "internally validated only"),
+        "n": metrics["patients"] if developed is None else developed["patients"],
+        "events": metrics["events"] if developed is None else developed["events"],
         "decision": None if schema.decision is None else schema.decision.model_dump(),
         "accepted": metrics["accepted"],
         "checks": metrics["checks"],

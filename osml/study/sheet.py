@@ -11,6 +11,7 @@ import numpy as np
 import osml
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.cohort.splits import patient_classes
 from osml.cohort.units import other_units
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.files import atomic_write
@@ -172,10 +173,12 @@ def _metadata(
     shortfall = [f.evidence for f in mine if f.code == "OSML041"]
     out: dict[str, Any] = {
         "time_of_prediction": schema.time_of_prediction.replace("_", " "),
-        "n": len(cohort),
-        "events": int(outcome.event.sum()),
-        "parameters": fitted.recipe.candidate_parameters,
-        "performance": _performance(facts, isinstance(outcome, BinaryOutcome)),
+        "n": len(cohort.patient_ids),
+        "events": int(patient_classes(cohort).sum()),
+        "parameters": facts["candidate_parameters"],
+        "performance": _performance(
+            facts, isinstance(outcome, BinaryOutcome), schema.validation.split.kind in ("holdout", "time")
+        ),
         "warnings": _synthetic(schema) + _warnings(mine),
         "accepted": {f.code: accepted[f.code] for f in mine if f.code in accepted},
         "notes": _notes(schema, fitted),
@@ -235,7 +238,7 @@ def _notes(schema: Schema, fitted: FittedNomogram) -> list[str]:
     return notes
 
 
-def _performance(facts: Mapping[str, Any], binary: bool) -> list[dict[str, Any]]:
+def _performance(facts: Mapping[str, Any], binary: bool, set_apart: bool) -> list[dict[str, Any]]:
     """Rows of the sheet: apparent beside optimism-corrected, and out-of-fold with its interval."""
     rows = []
     names = (
@@ -249,7 +252,13 @@ def _performance(facts: Mapping[str, Any], binary: bool) -> list[dict[str, Any]]
         honest = facts.get("out_of_fold", {}).get(key, {})
         if corrected is not None:
             rows.append(_entry(f"{label}, bootstrap", apparent, corrected))
-        rows.append(_entry(f"{label}, out of fold", {} if corrected is not None else apparent, honest))
+        rows.append(
+            _entry(
+                f"{label}, {'test set' if set_apart else 'out of fold'}",
+                {} if corrected is not None else apparent,
+                honest,
+            )
+        )
     return rows
 
 

@@ -64,7 +64,9 @@ def write_regression(recipe: GlmRecipe, design: Design, folder: Path) -> str:
     except (NotEstimableError, InvalidInputError) as error:
         return error.what
     gaps = sum(int(mask.sum()) for mask in imputed.values())
-    note = f"{gaps} missing values were imputed once; standard errors do not show that. " if gaps else ""
+    clustered = "Patients with several rows count as several: intervals and p-values are too narrow. "
+    note = clustered if design.cohort.clustered else ""
+    note += f"{gaps} missing values were imputed once; standard errors do not show that. " if gaps else ""
     write_frame(
         folder / f"univariable_{recipe.name}.csv", result.univariable.to_frame(), note + result.univariable.note
     )

@@ -12,7 +12,7 @@ from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold
 from osml.files import write_json
 from osml.predictors.chain import Chain, fit_chain
-from osml.predictors.contract import Prediction
+from osml.predictors.contract import NO_INTERVAL, Prediction
 from osml.predictors.nomogram import FittedNomogram, with_prevalence
 from osml.runs.store import PredictionRow, write_predictions
 from osml.schema.model import Schema, SurvivalTarget
@@ -58,6 +58,14 @@ def withheld(schema: Schema) -> str:
     return f"probabilities are withheld: sampling is {study.sampling} and no `study.prevalence` is given"
 
 
+def probabilities_hidden(schema: Schema) -> str:
+    """Why measures of probabilities (Brier, intercept) cannot be computed from this sample; empty when they can."""
+    reason = withheld(schema)
+    if reason or schema.study.sampling == "cohort":
+        return reason
+    return f"not computed: the mix of events in a {schema.study.sampling} sample is not that of the population"
+
+
 def adjusted(chain: Chain, schema: Schema) -> Chain:
     """The chain with its intercept moved to the stated prevalence, where the study did not sample a cohort."""
     prevalence = schema.study.prevalence
@@ -80,7 +88,7 @@ def prediction_rows(prediction: Prediction, predictor: str, fold: Fold, schema: 
                 PredictionRow(
                     predictor, fold.repeat, fold.index, unit, prediction.patients[i], column,
                     float("nan") if hidden else float(prediction.p[i, k]), float(prediction.lp[i]), low, high,
-                    prediction.interval,
+                    NO_INTERVAL if hidden else prediction.interval,
                 )
             )  # fmt: skip
     return out

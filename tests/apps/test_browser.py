@@ -35,7 +35,8 @@ FAINT = """() => {
   for (const e of document.querySelectorAll('[data-testid=stMain] *, [data-testid=stSidebar] *')) {
     if (![...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())) continue;
     const box = e.getBoundingClientRect(), style = getComputedStyle(e);
-    if (box.width < 2 || box.height < 2 || style.visibility == 'hidden' || style.fontFamily.includes('Material')) continue;
+    if (box.width < 2 || box.height < 2 || style.visibility == 'hidden') continue;
+    if (style.fontFamily.includes('Material')) continue;
     const grounds = [];
     for (let p = e; p; p = p.parentElement) grounds.unshift(parse(getComputedStyle(p).backgroundColor));
     const ground = grounds.reduce((b, a) => over(a, b), [255, 255, 255, 1]);
@@ -103,9 +104,7 @@ def opened(chromium: Any, address: str, width: int = 1280, scheme: str = "light"
     return page
 
 
-def test_upload_predict_and_take_the_sheet_away(
-    chromium: Any, address: str, run: Path, tmp_path: Path
-) -> None:
+def test_upload_predict_and_take_the_sheet_away(chromium: Any, address: str, run: Path, tmp_path: Path) -> None:
     from pypdf import PdfReader
 
     rows = [row | {"marker": row["marker"] or "3"} for row in patients()[:3]]
@@ -169,8 +168,10 @@ def test_a_form_is_filled_and_every_page_can_be_read(
         assert page.get_by_text("Research use only. Not a medical device.").first.is_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
         assert page.evaluate(FAINT) == []
-        unnamed = "() => [...document.querySelectorAll('input:not([type=file]), select, textarea')].filter(e => " \
-                  "!e.getAttribute('aria-label') && !e.labels?.length && e.offsetParent).length"
+        unnamed = (
+            "() => [...document.querySelectorAll('input:not([type=file]), select, textarea')].filter(e => "
+            "!e.getAttribute('aria-label') && !e.labels?.length && e.offsetParent).length"
+        )
         assert page.evaluate(unnamed) == 0
         page.screenshot(path=tmp_path / f"{title}.png", full_page=True)
     assert problems == []

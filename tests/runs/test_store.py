@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from osml.runs.store import COLUMNS, PredictionRow, read_predictions, risks, write_predictions
+from osml.runs.store import COLUMNS, PredictionRow, read_predictions, write_predictions
 
 ROWS = [
     PredictionRow("b", 0, 1, "u1", "p1", "bad", 0.1 + 0.2, -1.0 / 3.0, 0.1, 0.9, "a kind"),
@@ -25,7 +25,7 @@ def test_rows_come_back_exactly_in_a_fixed_order(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.parquet", ROWS)
     back = read_predictions(tmp_path / "p.parquet")
     assert back == [ROWS[3], ROWS[4], ROWS[2], ROWS[1], ROWS[0]]
-    assert risks(back).tolist() == [0.5, 0.25, 1.0, 1e-300, 0.30000000000000004]
+    assert [row.p for row in back] == [0.5, 0.25, 1.0, 1e-300, 0.30000000000000004]
 
 
 def test_the_order_in_which_folds_finish_does_not_change_a_byte(tmp_path: Path) -> None:
