@@ -61,6 +61,9 @@ class _ExitCodes:
         if isinstance(error, (KeyboardInterrupt, typer.Abort)):
             typer.echo("stopped; finished folds are kept, the same command continues", err=True)
             sys.exit(EXIT_USER)
+        if isinstance(error, OSError) and error.filename is not None:
+            typer.echo(f"cannot use {error.filename}: {error.strerror}; choose another place", err=True)
+            sys.exit(EXIT_USER)
         traceback.print_exception(kind, error, trace)
         typer.echo("internal error: please report the lines above", err=True)
         sys.exit(EXIT_INTERNAL)

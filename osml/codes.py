@@ -90,7 +90,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "OSML040", "refuse", "a level has no event or no non-event",
         "Its coefficient is infinite: the likelihood has no maximum.",
-        "Merge the level, drop the input, or use a Firth model and accept the code.",
+        "Merge the level, drop the input, or use `estimator: firth` or `shrink: ridge`.",
     ),
     Code(
         "OSML041", "warn", "the sample is too small for the candidate parameters",
@@ -105,7 +105,7 @@ CODES: tuple[Code, ...] = (
     Code(
         "OSML043", "refuse", "the outcome is separated",
         "A combination of inputs predicts the outcome perfectly, so coefficients run to infinity.",
-        "Merge levels, drop inputs or fit with a penalty.",
+        "Merge levels, drop inputs, or use `estimator: firth` or `shrink: ridge`.",
     ),
     Code(
         "OSML044", "warn", "hazards are not proportional",

@@ -25,7 +25,7 @@ def report() -> str:
     ]
     lines.append(f"cores      {cores()}")
     for package in CORE:
-        lines.append(f"{package:<11}{_version(package)}")
+        lines.append(f"{package:<13}{_version(package)}")
     for feature, (module, extra) in FEATURES.items():
         state = "available" if importlib.util.find_spec(module) else f"missing: pip install 'osml[{extra}]'"
         lines.append(f"{feature}: {state}")

@@ -5,6 +5,7 @@ Every problem of the table is collected and raised at once. Nothing is dropped w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from osml.schema.model import (
 from osml.schema.suggest import closest
 
 LISTED = 12
+FEW_KINDS = 3
+_VALUE = re.compile(r"'[^']*'|[-+]?[0-9][0-9.,eE+-]*")
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,29 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
 
 
 def table_problems(problems: Iterable[CellProblem], table: Table, patients: list[str]) -> TableError:
-    """One error for all bad cells, grouped by input and message, with lines and patients."""
-    groups: dict[tuple[str, str], list[int]] = {}
+    """One error for all bad cells, grouped by input and kind, with lines and patients.
+
+    A column in which every cell has the same fault is one line, so that it does not hide the others.
+    """
+    same: dict[tuple[str, str], list[int]] = {}
     for problem in problems:
-        groups.setdefault((problem.input, problem.message), []).append(problem.row)
+        same.setdefault((problem.input, problem.message), []).append(problem.row)
+    kinds: dict[tuple[str, str], list[tuple[str, list[int]]]] = {}
+    for (name, message), rows in same.items():
+        kinds.setdefault((name, _VALUE.sub("…", message)), []).append((message, rows))
+    groups: list[tuple[str, str, list[int]]] = []
+    for (name, _), members in kinds.items():
+        if len(members) <= FEW_KINDS:
+            groups += [(name, message, rows) for message, rows in members]
+            continue
+        rows = sorted(row for _, found in members for row in found)
+        groups.append((name, f"{members[0][0]} and {len(members) - 1} other values alike", rows))
     lines = []
-    for (name, message), rows in groups.items():
+    for name, message, rows in groups:
         shown = ", ".join(f"line {table.lines[i]} ({patients[i] or 'no id'})" for i in rows[:3])
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         lines.append(f"{name}: {message}: {shown}{more}")
-    cells = sum(len(rows) for rows in groups.values())
+    cells = sum(len(rows) for _, _, rows in groups)
     shown_lines = lines[:LISTED] + ([f"… and {len(lines) - LISTED} more kinds"] if len(lines) > LISTED else [])
     return TableError(
         f"{cells} cell{'s' if cells != 1 else ''} of {table.name} cannot be used; nothing was fitted.",
@@ -169,17 +185,17 @@ def _empty_ids(what: str, column: str, table: Table, missing: Collection[str]) -
 
 
 def _logarithms(schema: Schema, parsed: ParsedInputs) -> list[CellProblem]:
-    """Values that some predictor cannot take the logarithm of; multiples of an upper limit need that limit above 0."""
-    logged = {name for p in schema.predictors.values() for name, term in p.terms.items() if term == "log"}
-    scaled = {name for p in schema.predictors.values() for name, how in p.encode.items() if how == "uln"} & logged
+    """Values that some predictor cannot take the logarithm of; as multiples of an upper limit, that limit as well."""
+    logged = {(n, p.encode.get(n)) for p in schema.predictors.values() for n, how in p.terms.items() if how == "log"}
     rule = "enters as a logarithm, so it must be above 0"
     problems: list[CellProblem] = []
-    for name in (n for n in schema.inputs if n in logged):
-        x = parsed.values[name]
-        problems += [CellProblem(int(i), name, f"{x[i]:g} {rule}") for i in np.flatnonzero(x <= 0)]
-        if name in scaled:
+    for name in schema.inputs:
+        if any(name == n for n, _ in logged):
+            x = parsed.values[name]
+            problems += [CellProblem(int(i), name, f"{x[i]:g} {rule}") for i in np.flatnonzero(x <= 0)]
+        if (name, "uln") in logged:
             high = parsed.kit[name][1]
-            message = f"the upper kit limit {{:g}} divides a value that {rule}"
+            message = "the upper kit limit {:g} " + rule
             problems += [CellProblem(int(i), name, message.format(high[i])) for i in np.flatnonzero(high <= 0)]
     return problems
 
@@ -208,7 +224,7 @@ def _two_valued(
             raise TableError(
                 f"{table.name}: outcome {column!r} has {len(values)} values besides missing: {values[:10]}",
                 why="Which of them is the absence of the event would be a guess.",
-                do="Set `negative:` in the target, or mark the others as missing.",
+                do="Set `negative:` in the target, or write a column with two values. Competing events have their own key.",
             )
         negative = others[0] if others else "(none)"
     y = np.full(len(cells), np.nan)

@@ -20,7 +20,8 @@ from osml.schema.model import BinaryInput, CategoryInput, Schema
 _IDENTIFIER_WORDS = frozenset({
     "id", "ids", "identifier", "name", "surname", "firstname", "lastname", "forename", "mrn", "pid", "uid", "ssn",
     "nhs", "dob", "birthdate", "birthday", "phone", "telephone", "mobile", "email", "mail", "address", "street",
-    "zip", "postcode", "postal", "accession", "barcode",
+    "zip", "postcode", "postal", "accession", "barcode", "vorname", "nachname", "geburtsdatum", "telefon",
+    "adresse", "fallnummer", "fallnr",
 })  # fmt: skip
 PROXY_AUC = 0.98
 RARE = 5

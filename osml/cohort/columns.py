@@ -50,6 +50,11 @@ class Seen:
     unusable: str
 
     @property
+    def dates(self) -> bool:
+        """Whether the column holds dates, which name nobody."""
+        return self.unusable.startswith("dates")
+
+    @property
     def blank(self) -> int:
         """Cells that read like missing."""
         return sum(self.missing.values())
@@ -143,7 +148,7 @@ def _unusable(s: Seen) -> str:
         (_DATE, "dates; usable in `validation.split` (kind: time), not as an input"),
     ):
         if all(pattern.fullmatch(cell.strip()) for cell in s.levels):
-            return f"{words}, e.g. {_short(s.levels[0])}"
+            return words
     odd = [cell for cell in s.levels if not _NUMBER.fullmatch(cell.strip())]
     if any(_COMMA.fullmatch(cell.strip()) for cell in odd):
         comma = next(cell for cell in odd if _COMMA.fullmatch(cell.strip()))
@@ -152,7 +157,7 @@ def _unusable(s: Seen) -> str:
     if distinct > MAX_LEVELS and numeric_cells > known / 2:
         return f"numbers, but {known - numeric_cells} cells are not: {', '.join(_short(cell) for cell in odd[:5])}"
     if distinct > MAX_LEVELS or (distinct > 2 and distinct > known / 2):
-        return f"free text or too many levels: {distinct} distinct values in {known} cells, e.g. {_short(s.levels[0])}"
+        return f"free text or too many levels: {distinct} distinct values in {known} cells"
     return ""
 
 

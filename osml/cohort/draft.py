@@ -149,7 +149,9 @@ def _patient(table: Table, seen: dict[str, Seen], patient: str | None) -> tuple[
     """Lines of `cohort.patient`, and the column if it is known: named by the caller, or evident from its heading."""
     n = len(table.rows)
     candidates = [
-        s for s in seen.values() if s.identifier or (len(s.levels) == n and not s.blank and s.numeric != "real")
+        s
+        for s in seen.values()
+        if not s.dates and (s.identifier or (len(s.levels) == n and not s.blank and s.numeric != "real"))
     ]
     evident = [s.column for s in candidates if _PATIENT_WORDS & set(re.split(r"[^a-z]+", s.column.lower()))]
     if patient is None and len(evident) == 1:

@@ -60,7 +60,7 @@ def read_table(path: str | Path, *, delimiter: str | None = None, sheet: str | N
     path = Path(path)
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise TableError(f"no table at {path}", do="Check `cohort.table`; it is relative to the YAML file.")
+        raise TableError(f"no table at {path}", do="Check the path; `cohort.table` is relative to the YAML file.")
     raw = path.read_bytes()
     if suffix in FORMATS:
         header, rows, lines = _read_text(raw, path.name, delimiter or FORMATS[suffix])

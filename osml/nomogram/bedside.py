@@ -54,9 +54,9 @@ class Bedside:
     def words(self) -> str:
         """The error, as printed."""
         return (
-            f"Whole-number points (bedside table) change the probability by at most {100 * self.case_error:.1f} "
-            f"percentage points in {CASES} made-up patients, and by no more than {100 * self.worst_error:.1f} "
-            "in any patient on the axes."
+            "Whole-number points, at most 10 per input (bedside.csv), change the probability by at most "
+            f"{100 * self.case_error:.1f} percentage points in {CASES} made-up patients, and by no more than "
+            f"{100 * self.worst_error:.1f} in any patient on the axes."
         )
 
     def to_csv(self) -> str:

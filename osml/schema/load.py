@@ -179,6 +179,11 @@ def _translate(error: ValidationError, data: Any) -> Iterable[Problem]:
             yield Problem(path, f"{item['input']!r} is not allowed here", hint(str(item["input"]), expected))
         elif kind == "value_error":
             yield Problem(path, str(context.get("error", item["msg"])))
+        elif kind == "string_pattern_mismatch":
+            yield Problem(
+                path,
+                f"{item['input']!r}: only letters a to z, digits, '.', '_' and '-', beginning with a letter or digit",
+            )
         elif kind in ("dict_type", "model_type", "model_attributes_type"):
             yield Problem(path, _NO_BLOCK)
         elif kind in ("list_type", "tuple_type"):

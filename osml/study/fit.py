@@ -103,11 +103,11 @@ def _run(
     _write_failures(run, failures)
     failed = {task.predictor for task, _ in failures}
     for task, outcome in failures:
-        first = (str(outcome.error) or type(outcome.error).__name__).splitlines()[0]
         run.log(f"{task.predictor} fold {task.fold.name} failed: {outcome.traceback}")
-        say(f"failed    {task.predictor} fold {task.fold.name}: {first}")
+    _tell_failures(failures, len(folds), say)
     rows = _gather(loaded, folds, run)
     write_predictions(run.path / "predictions.parquet", rows)
+    say("final     models for deployment, nomograms, tables, report")
     metrics, broken = single_thread(finish, loaded, built.cohort, folds, rows, findings, run, say)
     failed |= broken
     single_thread(make_report, run.path)
@@ -151,6 +151,20 @@ def _gather(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> l
             if (folder / "status.json").exists():
                 rows += read_predictions(folder / "predictions.parquet")
     return rows
+
+
+def _tell_failures(failures: Sequence[tuple[FoldTask, TaskOutcome]], folds: int, say: Say) -> None:
+    """One line per predictor and reason, with what to do; failures.csv has them all."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for task, outcome in failures:
+        error = outcome.error
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        key = task.predictor, type(error).__name__, getattr(error, "do", "")
+        groups.setdefault(key, []).append(what)
+    for (predictor, _, do), reasons in groups.items():
+        say(f"failed    {predictor}: {len(reasons)} of {folds} folds, e.g. {reasons[0]}")
+        if do:
+            say(f"          {do}")
 
 
 def _write_failures(run: RunDirectory, failures: Sequence[tuple[FoldTask, TaskOutcome]]) -> None:

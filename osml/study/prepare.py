@@ -82,6 +82,10 @@ def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Findi
         f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; "
         f"{events} events ({100 * events / n:.1f} %)"
     )
+    gaps = {name: int((x != x).sum()) for name, x in cohort.values.items()}
+    told = ", ".join(f"{name} {k}" for name, k in gaps.items() if k)
+    if told:
+        say(f"missing   {told} ({'imputed inside the folds' if schema.missing == 'impute' else 'not used'})")
     for f in findings:
         code = BY_CODE[f.code]
         reason = schema.checks.accept.get(f.code)

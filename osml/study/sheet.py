@@ -27,6 +27,7 @@ from osml.nomogram import (
     number_predictor,
     to_json,
 )
+from osml.nomogram.bedside import bedside_points
 from osml.nomogram.calculator import calculator
 from osml.nomogram.refusals import Facts, refusals
 from osml.nomogram.table import points_table
@@ -72,6 +73,7 @@ def draw_sheet(
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "nomogram.json", to_json(nomogram))
     atomic_write(folder / "nomogram.csv", points_table(nomogram).to_csv())
+    atomic_write(folder / "bedside.csv", bedside_points(nomogram).to_csv())
     atomic_write(folder / "nomogram.html", calculator(nomogram))
     for ending in ("pdf", "svg"):
         part = folder / f".part.{ending}"
@@ -179,7 +181,7 @@ def _metadata(
         "performance": _performance(
             facts, isinstance(outcome, BinaryOutcome), schema.validation.split.kind in ("holdout", "time")
         ),
-        "warnings": _synthetic(schema) + _warnings(mine),
+        "warnings": _synthetic(schema) + _unvalidated(facts) + _warnings(mine),
         "accepted": {f.code: accepted[f.code] for f in mine if f.code in accepted},
         "notes": _notes(schema, fitted),
         "provenance": {
@@ -219,6 +221,13 @@ def _warnings(findings: Sequence[Finding]) -> list[str]:
 
 def _synthetic(schema: Schema) -> list[str]:
     return [f"SYNTHETIC DATA: {schema.study.synthetic}."] if schema.study.synthetic else []
+
+
+def _unvalidated(facts: Mapping[str, Any]) -> list[str]:
+    lost = facts["failed_folds"]
+    return (
+        [f"Validation failed in {lost} of {lost + facts['folds']} folds: how good it is, is not known."] if lost else []
+    )
 
 
 def _notes(schema: Schema, fitted: FittedNomogram) -> list[str]:

@@ -31,7 +31,7 @@ def _outcomes(*texts: str) -> list[list[str]]:
         (_outcomes("yes"), "only 0 of 12 patients have no event", "`target.positive` is 'yes'"),
         (_outcomes(""), "never holds the positive value 'yes'; its values: []", ""),
         (_outcomes("yes", "no", "maybe"), "outcome 'outcome' has 3 values besides missing: ['yes', 'no', 'maybe']",
-         "Set `negative:` in the target, or mark the others as missing"),
+         "Set `negative:` in the target, or write a column with two values"),
         (_outcomes("yes", *["no"] * 11), "only 1 of 12 patients have the event: nothing can be learnt", ""),
         (_outcomes("no", *["yes"] * 11), "only 1 of 12 patients have no event", ""),
     ],
@@ -142,6 +142,23 @@ def test_competing_events_are_marked(tmp_path: Path) -> None:
     assert_array_equal(outcome.competing, np.arange(12) % 3 == 1)
 
 
+def test_a_missing_competing_event_is_a_missing_outcome(tmp_path: Path) -> None:
+    cohort = built(tmp_path, _survival_rows(relapse=""), SURVIVAL_HEADER, _survival(competing=["relapse"])).cohort
+    assert [(e.patient, e.reason) for e in cohort.exclusions] == [("P02", "no outcome")]
+    # A column that nobody asks for may have gaps.
+    assert len(built(tmp_path, _survival_rows(relapse=""), SURVIVAL_HEADER, _survival()).cohort) == 12
+
+
+@pytest.mark.parametrize("keys", [{}, {"censor_at": 13}])
+def test_the_event_and_a_competing_event_exclude_each_other(tmp_path: Path, keys: dict[str, Any]) -> None:
+    rows = _survival_rows(died="1", relapse="1")
+    rows[6][5] = "1"  # P06, after 20 months
+    message = refused(tmp_path, rows, SURVIVAL_HEADER, _survival(competing=["relapse"], **keys))
+    said = "died: the event ('died') and the competing event 'relapse' both happened; one came first"
+    assert f"{said}: line 4 (P02), line 8 (P06)" in message
+    assert message.startswith("2 cells of clinic.csv cannot be used")
+
+
 def test_a_third_event_code_needs_a_statement(tmp_path: Path) -> None:
     message = refused(tmp_path, _survival_rows(died="2"), SURVIVAL_HEADER, _survival())
     assert "outcome 'died' has 3 values besides missing" in message
@@ -202,3 +219,6 @@ def test_prediction_per_row(tmp_path: Path) -> None:
     rows[5][4] = "v3"
     message = refused(tmp_path, rows, header, change)
     assert "visit: row id 'v3' stands on line 5 too: line 7 (P05)" in message
+    for text in ("", " "):
+        rows[5][4] = text
+        assert "visit: the row id is empty: line 7 (P05)" in refused(tmp_path, rows, header, change)

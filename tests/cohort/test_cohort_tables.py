@@ -261,6 +261,32 @@ def test_kit_bands(tmp_path: Path) -> None:
     assert "alp: two kit bands apply to this row: line 2 (P00), line 4 (P02)" in message
 
 
+def _logged(data: dict[str, Any]) -> None:
+    _lab(kit={"low": "low", "high": "high"})(data)
+    data["predictors"]["clinical"]["terms"] = {"age": "log"}
+    data["predictors"]["scaled"] = {
+        "kind": "nomogram", "inputs": ["alp"], "terms": {"alp": "log"}, "encode": {"alp": "uln"},
+    }  # fmt: skip
+    data["missing"] = "impute"
+
+
+def test_what_enters_as_a_logarithm_must_be_above_zero(tmp_path: Path) -> None:
+    rows = _lab_rows(low="-9", high="-3")
+    rows[2][1], rows[3][1], rows[4][1], rows[4][4], rows[5][4] = "0", "-2.5", "", "0", ""
+    message = refused(tmp_path, rows, LAB_HEADER, _logged)
+    assert message.startswith("4 cells of clinic.csv cannot be used")
+    rule = "enters as a logarithm, so it must be above 0"
+    assert f"age: 0 {rule}: line 4 (P02)" in message
+    assert f"age: -2.5 {rule}: line 5 (P03)" in message
+    assert f"alp: 0 {rule}: line 6 (P04)" in message
+    assert f"alp: the upper kit limit -3 {rule}: line 4 (P02)" in message
+
+
+def test_what_enters_linearly_may_be_zero(tmp_path: Path) -> None:
+    values = built(tmp_path, clinic_with(age="0")).cohort.values["age"]
+    assert values[2] == 0.0
+
+
 def test_rows_of_a_patient_must_agree_in_kit_ranges_and_sites(tmp_path: Path) -> None:
     rows = [[*row, "north"] for row in _lab_rows()]
     rows.append([*rows[2][:6], "41", "120", "south"])

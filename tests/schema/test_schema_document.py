@@ -92,7 +92,7 @@ def test_a_level_twice_is_refused_by_its_text(tmp_path: Path) -> None:
         ("unit: year", "limits: [yes, 1]", "inputs.age.limits.0: must be a number, not 'yes'"),
         ("unit: year", "limits: [9, 1]", "inputs.age.limits: the lower limit 9 is not below the upper limit 1"),
         ("unit: year", "unit: 3", "inputs.age.unit: must be a text, not 3; quote it if it is meant as one"),
-        ("name: clinic", "name: a/b", "name: string should match pattern"),
+        ("name: clinic", "name: a/b", "name: 'a/b': only letters a to z"),
         ("version: 1", "version: 2", "version: 2 is not allowed here"),
         ("[visit, surgery]", "[visit, visit]", "times: the same time stands twice"),
         ("time_of_prediction: visit", "time_of_prediction: vist", "Did you mean 'visit'? Allowed: visit, surgery."),

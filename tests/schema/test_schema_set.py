@@ -106,5 +106,6 @@ def test_wrong_values_name_the_option(tmp_path: Path, override: str, said: str) 
 
 def test_a_block_that_is_empty_in_the_file(tmp_path: Path) -> None:
     data = minimal_schema() | {"report": None}
-    loaded = load_schema(write_schema(tmp_path, data), ["report.compare=[clinical]"])
-    assert loaded.schema.report.compare == ("clinical",)
+    data["predictors"]["second"] = {"kind": "nomogram", "inputs": ["age"]}
+    loaded = load_schema(write_schema(tmp_path, data), ["report.compare=[clinical, second]"])
+    assert loaded.schema.report.compare == ("clinical", "second")
