@@ -224,7 +224,7 @@ def _two_valued(
             raise TableError(
                 f"{table.name}: outcome {column!r} has {len(values)} values besides missing: {values[:10]}",
                 why="Which of them is the absence of the event would be a guess.",
-                do="Set `negative:` in the target, or write a column with two values. Competing events have their own key.",
+                do="Set `negative:` in the target, or write a column with two values. Competing events have a key.",
             )
         negative = others[0] if others else "(none)"
     y = np.full(len(cells), np.nan)
