@@ -10,7 +10,13 @@ import osml
 from osml.engine import cores
 
 # feature → (module, extra). An extra is listed once something uses it.
-FEATURES: dict[str, tuple[str, str]] = {"live peers of the full test suite": ("lifelines", "dev")}
+FEATURES: dict[str, tuple[str, str]] = {
+    "radiomics: compiled kernels": ("numba", "radiomics"),
+    "radiomics: volumes": ("SimpleITK", "radiomics"),
+    "radiomics: wavelets": ("pywt", "radiomics"),
+    "radiomics: pictures": ("PIL", "radiomics"),
+    "live peers of the full test suite": ("lifelines", "dev"),
+}
 CORE = ("numpy", "scipy", "pandas", "pyarrow", "openpyxl", "matplotlib", "pydantic", "ruamel.yaml", "typer", "filelock")
 
 

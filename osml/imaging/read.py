@@ -69,7 +69,9 @@ def _picture(path: Path, channel: str) -> Volume:
     try:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
-                raise DimensionError(f"{path}: {getattr(picture, 'n_frames', 1)} pages; a picture of one page is expected")
+                raise DimensionError(
+                    f"{path}: {getattr(picture, 'n_frames', 1)} pages; a picture of one page is expected"
+                )
             colour = picture.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr")
             array = np.asarray(picture.convert("RGB") if colour else picture)
     except (UnidentifiedImageError, OSError) as error:

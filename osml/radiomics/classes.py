@@ -65,10 +65,12 @@ def intensity_features(
 def _texture(
     inside: NDArray[np.bool_], level: NDArray[np.int64], classes: Collection[str], in_plane: bool
 ) -> dict[str, dict[str, float]]:
-    present, compact = np.unique(level, return_inverse=True)
+    present = np.flatnonzero(np.bincount(level))
     grey = present.astype(np.float64)
+    compact = np.zeros(present[-1] + 1, dtype=np.int32)
+    compact[present] = np.arange(1, present.size + 1)
     padded = np.zeros([size + 2 for size in inside.shape], dtype=np.int32)
-    padded[1:-1, 1:-1, 1:-1][inside] = compact + 1
+    padded[1:-1, 1:-1, 1:-1][inside] = compact[level]
     flat = padded.ravel()
     voxels = np.flatnonzero(flat)
     directions = _directions(inside.shape, in_plane)
@@ -101,18 +103,17 @@ def _bounding_box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
 
 def _directions(shape: Sequence[int], in_plane: bool) -> list[tuple[int, int, int]]:
     """Half of the 26 neighbours (8 in plane); each step is to a later voxel."""
-    all_ = [d for d in product((-1, 0, 1), repeat=3) if d > (0, 0, 0)]
-    return [
-        d for d in all_ if not (in_plane and d[0]) and all(abs(s) < n for s, n in zip(d, shape, strict=True))
-    ]  # fmt: skip
+    one = (-1, 0, 1)
+    all_ = [(z, y, x) for z, y, x in product(one, one, one) if (z, y, x) > (0, 0, 0)]
+    return [d for d in all_ if not (in_plane and d[0]) and all(abs(s) < n for s, n in zip(d, shape, strict=True))]
 
 
 def _several_on_a_line(
     runs: NDArray[np.int64], inside: NDArray[np.bool_], directions: Sequence[tuple[int, int, int]]
 ) -> NDArray[np.bool_]:
     """Directions in which some line holds two voxels of the region; in the others a run means nothing."""
-    keep = runs[:, :, 1:].any(axis=(1, 2))
-    for k in np.flatnonzero(~keep):
+    keep = np.array([bool(run[:, 1:].any()) for run in runs])
+    for k in map(int, np.flatnonzero(~keep)):
         at, d = np.argwhere(inside), np.array(directions[k])
         axis = int(np.flatnonzero(d)[0])
         line = at - (at[:, axis] * d[axis])[:, None] * d

@@ -16,7 +16,7 @@ def first_order(
     Parameters
     ----------
     values : float (n,) intensities in the region
-    levels : int (n,) their grey levels; entropy and uniformity are of the levels
+    levels : int (n,) their grey levels, from 1; entropy and uniformity are of the levels
     voxel_volume : mm³ of one voxel (mm² of one pixel)
     ibsi : excess kurtosis; else the fourth standardised moment (PyRadiomics)
 
@@ -32,7 +32,8 @@ def first_order(
     m3, m4 = (square * d).mean(), (square * square).mean()
     p10, p25, p50, p75, p90 = np.percentile(x, [10, 25, 50, 75, 90])
     middle = x[(x >= p10) & (x <= p90)]
-    p = np.unique(levels, return_counts=True)[1] / levels.size
+    count = np.bincount(levels)
+    p = count[count > 0] / levels.size
     energy = float(x @ x)
     kurtosis = m4 / m2**2 if m2 > 0 else 0.0
     out = {

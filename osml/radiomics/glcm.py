@@ -30,8 +30,7 @@ def glcm_features(counts: NDArray[np.int64], grey: Floats) -> dict[str, float]:
 
     Notes
     -----
-    Haralick et al. 1973; PyRadiomics `glcm`. MCC: with symmetric P, the eigenvalues of Q are the squares of those of
-    D^-1/2 P D^-1/2, D the marginals.
+    Haralick et al. 1973; PyRadiomics `glcm`.
     """
     both = (counts + counts.transpose(0, 2, 1)).astype(np.float64)
     total = both.sum(axis=(1, 2))
@@ -94,12 +93,23 @@ def _marginal(p: Floats, key: NDArray[np.int64]) -> tuple[Floats, Floats]:
     low, size = int(key.min()), int(key.max() - key.min()) + 1
     index = (key - low).ravel()[None] + size * np.arange(len(p))[:, None]
     out = np.bincount(index.ravel(), weights=p.ravel(), minlength=size * len(p)).reshape(len(p), size)
-    return out, np.arange(low, low + size, dtype=np.float64)
+    return out.astype(np.float64), np.arange(low, low + size, dtype=np.float64)
 
 
 def _mcc(p: Floats, px: Floats) -> Floats:
+    """Root of the second largest eigenvalue of Q, Q_ij = sum_k p_ik p_jk / (px_i px_k + eps).
+
+    Without eps the eigenvalues are the squares of those of a symmetric matrix; eps (PyRadiomics) shifts them by up to
+    1e-6 where a level is rare, which first-order perturbation with the same eigenvectors gives to its square.
+    """
     if p.shape[1] < 2:
         return np.ones(len(p))
-    scale = np.where(px > 0, 1 / np.sqrt(np.where(px > 0, px, 1.0)), 0.0)
-    value = np.linalg.eigvalsh(p * scale[:, :, None] * scale[:, None, :])
-    return np.sort(np.abs(value), axis=1)[:, -2]
+    root = np.where(px > 0, 1 / np.sqrt(np.where(px > 0, px, 1.0)), 0.0)
+    value, vector = np.linalg.eigh(p * root[:, :, None] * root[:, None, :])
+    second = np.argsort(value**2, axis=1)[:, -2, None]
+    value = np.take_along_axis(value, second, axis=1)[:, 0] ** 2
+    v = np.take_along_axis(vector, second[:, None], axis=2)[:, :, 0]
+    left = np.einsum("di,dik->dk", v * root**3, p)
+    right = np.einsum("di,dik->dk", v * root, p)
+    shift = EPS * (left * right * root**4).sum(axis=1)
+    return np.sqrt(np.maximum(value - shift, 0.0))

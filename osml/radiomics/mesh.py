@@ -35,10 +35,15 @@ _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if (a ^ b).bit_count
 
 
 @cache
-def cube_triangles() -> tuple[NDArray[np.float64], ...]:
-    """Triangles of each of the 256 cubes: arrays (t, 3 corners, zyx) in voxel units from the cube's corner 0.
+def cube_triangles() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """All triangles of the 256 cubes.
 
-    >>> [len(t) for t in cube_triangles()[:4]]
+    Returns
+    -------
+    triangles : (t, 3 corners, zyx) in voxel units from the cube's corner 0, turned outwards
+    cube : (t,) the cube to which each belongs
+
+    >>> np.bincount(cube_triangles()[1])[:4].tolist()
     [0, 1, 1, 2]
     """
     corner = np.array([(k >> 2 & 1, k >> 1 & 1, k & 1) for k in range(8)], dtype=np.float64)
@@ -47,4 +52,5 @@ def cube_triangles() -> tuple[NDArray[np.float64], ...]:
         middle[[int(digit, 16) for digit in word]].reshape(-1, 3, 3) if word != "-" else np.empty((0, 3, 3))
         for word in _TRIANGLES.split()
     ]
-    return (*half, *(triangles[:, ::-1] for triangles in half[::-1]))
+    cubes = half + [triangles[:, ::-1] for triangles in half[::-1]]
+    return np.concatenate(cubes), np.repeat(np.arange(256), [len(triangles) for triangles in cubes])

@@ -95,14 +95,14 @@ def _cropped(inside: Bools) -> Bools:
 def _mesh(box: Bools, spacing: Floats) -> tuple[float, float]:
     """Area and volume: each cube's share is a constant plus a term linear in its position, so counting suffices."""
     count, position = cube_counts(box.view(np.uint8))
-    area = volume = 0.0
-    for cube, triangles in enumerate(cube_triangles()):
-        if count[cube] == 0:
-            continue
-        a, b, c = np.moveaxis(triangles * spacing, 1, 0)
-        area += count[cube] * float(np.linalg.norm(np.cross(a - c, b - c), axis=1).sum()) / 2
-        normal = (np.cross(a, b) + np.cross(b, c) + np.cross(c, a)).sum(axis=0)
-        volume += count[cube] * float((np.cross(a, b) * c).sum()) + float(normal @ (position[cube] * spacing))
+    triangles, cube = cube_triangles()
+    used = count[cube] > 0
+    cube = cube[used]
+    a, b, c = np.moveaxis(triangles[used] * spacing, 1, 0)
+    area = float(count[cube] @ np.linalg.norm(np.cross(a - c, b - c), axis=1)) / 2
+    ab = np.cross(a, b)
+    normal = ab + np.cross(b, c) + np.cross(c, a)
+    volume = float(count[cube] @ (ab * c).sum(axis=1) + (normal * position[cube]).sum(axis=0) @ spacing)
     return area, volume / 6
 
 
@@ -141,7 +141,7 @@ def _vertices(box: Bools) -> NDArray[np.int64]:
 
 
 def _row_ends(vertices: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-    """First and last vertex of each line along `axis`: no other can end a longest distance. Sorted by the other axes."""
+    """First and last vertex of each line along `axis`: no other can end a longest distance."""
     rest = [a for a in range(vertices.shape[1]) if a != axis]
     ordered = vertices[np.lexsort([vertices[:, a] for a in (axis, *rest[::-1])])]
     new = np.append(True, (np.diff(ordered[:, rest], axis=0) != 0).any(axis=1))
