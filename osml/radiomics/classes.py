@@ -55,7 +55,9 @@ def intensity_features(
     level = discretise(values, width=bin_width, count=bin_count)
     out: dict[str, dict[str, float]] = {}
     if "firstorder" in classes:
-        out["firstorder"] = first_order(values, level, voxel_volume, ibsi=ibsi)
+        found = first_order(values, level, voxel_volume, ibsi=ibsi)
+        # The root of the variance: PyRadiomics leaves it out unless asked for by name.
+        out["firstorder"] = {name: value for name, value in found.items() if name != "StandardDeviation"}
     if any(name in classes for name in TEXTURE):
         out.update(_texture(inside, level, classes, in_plane))
     named = {f"{group}_{name}": value for group, values in out.items() for name, value in values.items()}

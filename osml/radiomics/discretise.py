@@ -19,8 +19,10 @@ def bin_edges(values: NDArray[Any], *, width: float | None = None, count: int | 
     width : bins start at the multiple of `width` at or below the minimum
     count : that many equal bins from the minimum to the maximum
 
+    The last bin may be empty.
+
     >>> bin_edges(np.array([3.0, 52.0]), width=25)
-    array([ 0., 25., 50., 75.])
+    array([  0.,  25.,  50.,  75., 100.])
     """
     if count is not None:
         edges = np.histogram(values, count)[1]

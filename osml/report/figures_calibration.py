@@ -141,8 +141,7 @@ def _histogram(axes: Axes, y: Float, p: Float, outcome: BinaryOutcome) -> list[t
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     for words, height, side in (
-        (f"event: {outcome.positive}", 0.97, "top"),
-        (f"no event: {outcome.negative}", 0.03, "bottom"),
+        (f"event: {outcome.positive}", 0.97, "top"), (f"no event: {outcome.negative}", 0.03, "bottom"),
     ):
         axes.text(0.995, height, words, transform=axes.transAxes, ha="right", va=side, fontsize=8)
     middle = (edges[:-1] + edges[1:]) / 2

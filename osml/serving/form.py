@@ -137,7 +137,9 @@ def form_table(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mappin
     return FormTable("form", tuple(columns), (tuple(columns.values()),), (1,), "")
 
 
-def _cells(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _cells(
+    asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
     for field in asked:
         text = cells.get(field.name, "")
         yield field.name, text if text.strip() else _NOT_GIVEN

@@ -140,13 +140,9 @@ def _agree(schema: Schema, chain: Chain) -> None:
             raise _contradiction(f"{chain.name!r} needs the input {item.name!r}, which the schema does not have")
         levels = block.levels if isinstance(block, (BinaryInput, CategoryInput)) else ()
         if levels != item.levels:
-            raise _contradiction(
-                f"{item.name!r} has levels {list(levels)} in the schema, {list(item.levels)} in the model"
-            )
+            raise _contradiction(f"{item.name!r} has levels {list(levels)} in the schema, {list(item.levels)} in the model")
         if (getattr(block, "unit", None) or "") != item.unit:
-            raise _contradiction(
-                f"{item.name!r} has unit {getattr(block, 'unit', None)!r} in the schema, {item.unit!r} in the model"
-            )
+            raise _contradiction(f"{item.name!r} has unit {getattr(block, 'unit', None)!r} in the schema, {item.unit!r} in the model")
     for link in chain.upstream:
         _agree(schema, link)
 

@@ -146,8 +146,7 @@ class Model:
         given = fitted.recipe.values(self.chain.design(self._unit(table, row)))
         filled, imputed = complete(fitted.imputer, given)
         predictors = tuple(
-            replace(p, unknown=float(f"{filled[p.name][0]:.6g}")) if imputed[p.name][0] else p
-            for p in self.nomogram.predictors
+            replace(p, unknown=float(f"{filled[p.name][0]:.6g}")) if imputed[p.name][0] else p for p in self.nomogram.predictors
         )
         return replace(self.nomogram, predictors=predictors), {n: float(given[n][0]) for n in fitted.model.inputs}
 
@@ -167,9 +166,7 @@ class Model:
         return self.bundle.content(name)
 
     def _no_nomogram(self) -> RunError:
-        return RunError(
-            f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason."
-        )
+        return RunError(f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason.")
 
     def _drawn(self, table: Table, row: int, ending: str, page: Literal["a4", "letter"]) -> bytes:
         nomogram, patient = self.worked(table, row)
@@ -181,7 +178,9 @@ class Model:
     def _read(self, table: Table) -> tuple[ParsedInputs, list[str]]:
         wanted = needed_inputs(self.schema, self.name)
         schema = reading_schema(self.schema, self.name)
-        parsed = parse_inputs(form_schema(schema) if isinstance(table, FormTable) else schema, table, _where, wanted)
+        parsed = parse_inputs(
+            form_schema(schema) if isinstance(table, FormTable) else schema, table, _where, wanted
+        )
         status = _status(parsed, len(table.rows), wanted, self.schema.missing == "impute")
         readable = [i for i, text in enumerate(status) if text == "ok"]
         if readable:

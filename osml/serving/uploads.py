@@ -35,19 +35,7 @@ _PHRASES = (
     ("birth", "date"), ("date", "birth"), ("date", "of", "birth"), ("medical", "record", "number"), ("national", "id"),
     ("social", "security"), ("phone", "number"), ("hospital", "number"), ("admission", "number"),
 )  # fmt: skip
-_NAME_COMPANIONS = {
-    "name",
-    "patient",
-    "first",
-    "last",
-    "full",
-    "family",
-    "given",
-    "middle",
-    "maiden",
-    "nurse",
-    "doctor",
-}
+_NAME_COMPANIONS = {"name", "patient", "first", "last", "full", "family", "given", "middle", "maiden", "nurse", "doctor"}
 _PARTS = ("姓名", "身份证", "电话", "手机", "出生日期", "住址", "地址", "住院号", "病历号", "氏名", "生年月日")
 
 

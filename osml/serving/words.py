@@ -14,10 +14,7 @@ def statement(model: Model) -> list[tuple[str, str]]:
     horizons = ", ".join(f"{h:g}" for h in fitted.horizons)
     return [
         ("Event", str(facts["event"])),
-        (
-            "Horizon",
-            f"{horizons} {fitted.time_unit}s after prediction" if horizons else "none: the outcome as it turns out",
-        ),
+        ("Horizon", f"{horizons} {fitted.time_unit}s after prediction" if horizons else "none: the outcome as it turns out"),
         ("Time of prediction", str(facts["time_of_prediction"]).replace("_", " ")),
         ("Population", str(facts["population"] or NOT_STATED)),
         ("Centre", str(facts["centre"] or NOT_STATED)),

@@ -386,10 +386,7 @@ def _range(x: Array, w: Array) -> tuple[float, float, float]:
     order = np.argsort(x, kind="stable")
     ordered, upto = x[order], np.cumsum(w[order])
     k = min(_PRIVATE, upto[-1] / 2)
-    low, high = (
-        float(ordered[np.searchsorted(upto, k)]),
-        float(ordered[np.searchsorted(upto, upto[-1] - k, side="right")]),
-    )
+    low, high = float(ordered[np.searchsorted(upto, k)]), float(ordered[np.searchsorted(upto, upto[-1] - k, side="right")])
     if not low < high:
         middle = float(f"{_median(x, w):.2g}")
         return middle, middle, max(abs(middle), 1.0) * 1e-2
