@@ -22,7 +22,7 @@ class Region:
     name : as in the settings
     inside : bool, shape of the mask
     clipped : share of the region's voxels that lay outside the body mask or the image, 0 to 1
-    in_plane_only : the ring is thinner than the slice spacing, so it holds no voxel of another slice's distance
+    in_plane_only : the ring ends before the next slice, so the lesion grows within slices only
     """
 
     name: str
@@ -32,22 +32,16 @@ class Region:
 
 
 def surface_distance(mask: Volume) -> NDArray[np.float64]:
-    """Signed distance of each voxel centre from the mask surface in mm, negative inside.
+    """Signed distance of each voxel centre from the mask in mm, negative inside (Maurer et al. 2003).
 
-    The signed Maurer distance is zero on the outermost voxels of the mask, half a voxel inside the surface. The mean
-    of the mask's own distance and its complement's (negated) is zero between inside and outside voxels, whatever the
-    spacing along the direction. Maurer et al. 2003.
+    It is zero at the centres of the outermost voxels of the mask, which lie a third to a half of a voxel inside the
+    surface that was drawn; rings are thinner by that much, and a finer grid makes it smaller.
     """
     sitk = simple_itk()
-
-    def maurer(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-        image = to_sitk(mask.like(inside))
-        distance = sitk.SignedMaurerDistanceMap(
-            image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
-        )
-        return sitk.GetArrayFromImage(distance).astype(np.float64)
-
-    return (maurer(mask.array) - maurer(~mask.array)) / 2
+    distance = sitk.SignedMaurerDistanceMap(
+        to_sitk(mask), insideIsPositive=False, squaredDistance=False, useImageSpacing=True
+    )
+    return sitk.GetArrayFromImage(distance).astype(np.float64)
 
 
 def make_regions(
@@ -82,7 +76,9 @@ def make_regions(
         if ring is None:
             out.append(Region(name, mask.array, 0.0, False))
             continue
-        around = (distance > ring[0]) & (distance <= ring[1])
+        around = distance <= ring[1]
+        if ring[0] >= 0:
+            around &= (distance > ring[0]) & ~wide.array
         inside = around[inner]
         lost = int(around.sum() - inside.sum())
         if lost and leaving == "refuse":
@@ -98,6 +94,5 @@ def make_regions(
                 f"{mask.name}: region {name} is empty on a grid of {'×'.join(f'{s:g}' for s in mask.spacing_mm)} mm",
                 do="Resample to a finer grid, or choose a wider ring.",
             )
-        thickness = ring[1] - max(ring[0], 0.0)
-        out.append(Region(name, inside, 1 - int(inside.sum()) / total, thickness < slices))
+        out.append(Region(name, inside, 1 - int(inside.sum()) / total, ring[1] < slices))
     return out
