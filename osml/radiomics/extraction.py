@@ -111,9 +111,31 @@ def _window(
     masks = [prepared.mask]
     if prepared.body is not None:
         masks.append(prepared.mask.like(prepared.body))
-    spacing = settings.spacing_mm or prepared.image.spacing_mm
+    if settings.spacing_mm is None:
+        return _resampled(prepared, masks, prepared.image.spacing_mm, margin_mm, margin_voxels)
+    image, moved = _resampled(prepared, masks, settings.spacing_mm, margin_mm, margin_voxels)
+    # A new voxel's centre may lie exactly between two old ones, where rounding decides; the lesion is taken from the
+    # window that PyRadiomics uses, so that it does not depend on the margin.
+    _, (lesion,) = _resampled(prepared, masks[:1], settings.spacing_mm, 0.0, COMPAT_MARGIN)
+    return image, [moved[0].like(_pasted(lesion, image)), *moved[1:]]
+
+
+def _resampled(
+    prepared: _Prepared, masks: list[Volume], spacing: tuple[float, ...], margin_mm: float, margin_voxels: int
+) -> tuple[Volume, list[Volume]]:
     margin = np.ceil(margin_mm / np.array(spacing)).astype(int) + margin_voxels
     return resample(prepared.image, masks, prepared.mask.array, spacing, margin)
+
+
+def _pasted(lesion: Volume, into: Volume) -> NDArray[np.bool_]:
+    """The lesion in a larger window of the same grid."""
+    n = lesion.array.ndim
+    matrix = np.reshape(into.direction, (n, n))
+    shift = np.subtract(lesion.origin_mm, into.origin_mm) @ matrix / np.array(into.spacing_mm)
+    start = np.rint(shift).astype(int)[::-1]
+    out = np.zeros(into.array.shape, dtype=bool)
+    out[tuple(slice(a, a + size) for a, size in zip(start, lesion.array.shape, strict=True))] = lesion.array
+    return out
 
 
 def _shared_window(prepared: _Prepared, settings: Settings) -> tuple[Volume, list[Region]]:
@@ -132,11 +154,11 @@ def _compat_windows(prepared: _Prepared, settings: Settings) -> Iterator[tuple[R
             yield region, prepared.image
         return
     image, masks = _window(prepared, settings, _outer_mm(settings), COMPAT_MARGIN + 2)
-    # The window that PyRadiomics resamples for the lesion itself: its box is rounded outwards on the new grid.
-    lesion_image, lesion_masks = _window(prepared, settings, 0.0, COMPAT_MARGIN)
+    # PyRadiomics rounds the lesion's box outwards on the new grid before it adds the margin.
+    lesion_image, (lesion,) = _resampled(prepared, [prepared.mask], settings.spacing_mm, 0.0, COMPAT_MARGIN)
     for region in _regions(masks, settings):
         if region.name == "tumour":
-            yield Region("tumour", lesion_masks[0].array, 0.0, False), lesion_image
+            yield Region("tumour", lesion.array, 0.0, False), lesion_image
             continue
         at = np.argwhere(region.inside)
         low = np.maximum(at.min(axis=0) - COMPAT_MARGIN, 0)

@@ -64,7 +64,9 @@ def test_failures_are_rows_with_a_reason_and_the_rest_goes_on(cohort: Path) -> N
     assert detail.count("30×27×16") == 2
 
 
-def test_nothing_is_computed_twice(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [write(tmp_path, "A"), write(tmp_path, "B", 6, mask_value=255)]
+    cohort = write_csv_table(tmp_path / "images.csv", rows, HEADER)
     _, _, first = run(cohort)
 
     def fail(*_: object, **__: object) -> None:
@@ -72,7 +74,7 @@ def test_nothing_is_computed_twice(cohort: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("osml.radiomics.batch.extract", fail)
     _, said, again = run(cohort)
-    assert "2 of 6 images from the cache" in said[-1]
+    assert "2 of 2 images from the cache" in said[-1]
     pd.testing.assert_frame_equal(first, again)
 
 
