@@ -191,9 +191,10 @@ def _rows(image: Volume, regions: list[Region], drift: float, settings: Settings
             )  # fmt: skip
             group = "shape2D" if flat_shape else "shape"
             features[k] |= {f"original_{group}_{name}": float(value) for name, value in shape.items()}
+    focus = np.any([region.inside for region in regions], axis=0) if settings.crop == "shared" else None
     images = filtered(
-        image, settings.filters, log_sigma_mm=settings.log_sigma_mm, in_plane=settings.in_plane
-    )  # fmt: skip
+        image, settings.filters, log_sigma_mm=settings.log_sigma_mm, in_plane=settings.in_plane, focus=focus
+    )
     for filter_name, array in images:
         for k, region in enumerate(regions):
             values, levels = _intensity(array, region, image, filter_name, settings)

@@ -17,7 +17,12 @@ FILTERS = ("original", "wavelet", "log", "square", "squareroot", "logarithm", "e
 
 
 def filtered(
-    image: Volume, filters: Sequence[str], *, log_sigma_mm: Sequence[float] = (), in_plane: bool = False
+    image: Volume,
+    filters: Sequence[str],
+    *,
+    log_sigma_mm: Sequence[float] = (),
+    in_plane: bool = False,
+    focus: NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """Name and values of each filtered image, in the order of `filters`.
 
@@ -29,6 +34,8 @@ def filtered(
         largest absolute value, so they depend on the crop; `gradient` is the magnitude per mm.
     log_sigma_mm : widths for `log`
     in_plane : wavelet within the slices only
+    focus : bool, shape of the image; `log` is computed around it with a margin of 8 sigma and is NaN further
+        out; none: everywhere
 
     Yields
     ------
@@ -41,7 +48,7 @@ def filtered(
             yield from _wavelet(image.array, in_plane)
         elif name == "log":
             for sigma in log_sigma_mm:
-                yield f"log-sigma-{str(float(sigma)).replace('.', '-')}-mm-3D", _log(image, sigma)
+                yield f"log-sigma-{str(float(sigma)).replace('.', '-')}-mm-3D", _log(image, sigma, focus)
         elif name == "gradient":
             sitk = simple_itk()
             yield name, sitk.GetArrayFromImage(sitk.GradientMagnitude(to_sitk(image)))
@@ -63,7 +70,16 @@ def _point(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.exp(np.log(top) / top * x)
 
 
-def _log(image: Volume, sigma_mm: float) -> NDArray[np.float32]:
+def _log(image: Volume, sigma_mm: float, focus: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    if focus is not None:
+        at = np.argwhere(focus)
+        margin = np.ceil(8 * sigma_mm / np.array(image.spacing_mm[::-1])).astype(int)
+        low, high = np.maximum(at.min(axis=0) - margin, 0), np.minimum(at.max(axis=0) + 1 + margin, focus.shape)
+        out = np.full(focus.shape, np.nan, dtype=np.float32)
+        out[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))] = _log(
+            image.window(low, high), sigma_mm, None
+        )
+        return out
     need = np.maximum(np.ceil(sigma_mm / np.array(image.spacing_mm)) + 1, 4)
     if np.any(np.array(image.size) < need):
         raise DimensionError(

@@ -24,7 +24,8 @@ def first_order(
     -------
     dict by PyRadiomics' names. Skewness is 0 and kurtosis 0 in a flat region (PyRadiomics' convention).
     """
-    x = np.sort(values.astype(np.float64))
+    x = values.astype(np.float64)
+    low, high = x.min(), x.max()
     mean = x.mean()
     d = x - mean
     square = d * d
@@ -43,12 +44,12 @@ def first_order(
         "Entropy": -(p * np.log2(p + EPS)).sum(),
         "InterquartileRange": p75 - p25,
         "Kurtosis": kurtosis - 3 if ibsi else kurtosis,
-        "Maximum": x[-1],
+        "Maximum": high,
         "MeanAbsoluteDeviation": np.abs(d).mean(),
         "Mean": mean,
         "Median": p50,
-        "Minimum": x[0],
-        "Range": x[-1] - x[0],
+        "Minimum": low,
+        "Range": high - low,
         "RobustMeanAbsoluteDeviation": np.abs(middle - middle.mean()).mean(),
         "RootMeanSquared": np.sqrt(energy / x.size),
         "Skewness": m3 / m2**1.5 if m2 > 0 else 0.0,
