@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 synth = typer.Typer(help="Write synthetic cohorts with planted effects.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(synth, name="synth")
+radiomics = typer.Typer(help="Radiomic features of images with masks.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(radiomics, name="radiomics")
 
 SchemaFile = Annotated[Path, typer.Argument(metavar="SCHEMA", help="the study's YAML")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="override one key; repeatable")]
@@ -203,6 +205,27 @@ def explain(
     from osml.runs.directory import RunDirectory
 
     write_explanation(RunDirectory.open(run).path, predictor, out, typer.echo)
+
+
+@radiomics.command("extract")
+def radiomics_extract(
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="CSV: patient, image, mask; optional name (t1), body")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help=".parquet or .csv")] = Path("features.parquet"),
+    settings: Annotated[Path | None, typer.Option(help="YAML of settings; default: original image, lesion")] = None,
+    cache: Annotated[Path | None, typer.Option(help="folder; default: $OSML_CACHE or the user's cache")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
+) -> None:
+    """Extract features, one row per patient; what was computed before is not computed again."""
+    from osml.radiomics.batch import extract_file
+
+    failed = extract_file(
+        images, out, settings=settings, cache=cache, workers=workers, say=typer.echo, quiet=quiet
+    )  # fmt: skip
+    if failed:
+        raise typer.Exit(EXIT_CHECK)
 
 
 @synth.command("nac")

@@ -12,6 +12,10 @@ from osml.engine import cores
 # feature → (module, extra). An extra is listed once something uses it.
 FEATURES: dict[str, tuple[str, str]] = {
     "the app (osml app)": ("streamlit", "app"),
+    "radiomics: compiled kernels": ("numba", "radiomics"),
+    "radiomics: volumes": ("SimpleITK", "radiomics"),
+    "radiomics: wavelets": ("pywt", "radiomics"),
+    "radiomics: pictures": ("PIL", "radiomics"),
     "live peers of the full test suite": ("lifelines", "dev"),
 }
 CORE = ("numpy", "scipy", "pandas", "pyarrow", "openpyxl", "matplotlib", "pydantic", "ruamel.yaml", "typer", "filelock")

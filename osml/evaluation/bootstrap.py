@@ -188,7 +188,7 @@ def corrected_auc_interval(
 
     The squared standard error is the Hanley-McNeil variance at the corrected AUC, that of a validation in as many
     patients, plus the square of half the optimism, for what a bootstrap leaves uncorrected when parameters are many.
-    `benchmarks/coverage.py` measures its coverage of the fitted model's own AUC.
+    `benchmarks/interval_coverage.py` measures its coverage of the fitted model's own AUC.
 
     Parameters
     ----------
