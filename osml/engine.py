@@ -101,6 +101,7 @@ def _pooled(
         for future in as_completed(futures):
             outcome = _finish(futures[future], future, progress)
             if isinstance(outcome.error, BrokenProcessPool):
+                time.sleep(0.5)  # on Ctrl-C the workers may be gone a moment before this process is interrupted
                 raise OsmlError(
                     "a worker process died (killed, or out of memory); finished folds are kept",
                     do="Run the same command again to continue, if need be with --workers 1.",

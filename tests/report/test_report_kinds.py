@@ -114,7 +114,8 @@ def test_other_splits_are_told_as_they_are(fit_run: FitRun, split: str, kind: st
     page = page_of(run)
     words = page.section("summary")
     if split in ("holdout", "time"):
-        assert "Tested on patients set apart in this study" in words
+        where = "later patients of this study" if split == "time" else "patients set apart in this study"
+        assert f"Tested on {where}" in words
         assert "out of fold" not in page.words.lower().replace("out-of-fold", "out of fold")
         if kind == "binary":
             assert "DeLong, fixed model on independent patients" in words
