@@ -160,6 +160,7 @@ def test_every_code_has_its_anchor() -> None:
 # Checked arrays, Newton steps and risk sets: what the documented functions are made of.
 INNER = {
     "osml.stats.inputs", "osml.stats.newton", "osml.stats.monotone", "osml.stats.cox_risk_sets", "osml.stats.terms",
+    "osml.stats.tails",
     "osml.evaluation.inputs",
 }  # fmt: skip
 

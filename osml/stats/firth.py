@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import null_space
-from scipy.stats import chi2
 
 from osml.errors import ConvergenceError
 from osml.stats.inputs import Array, confidence_level, design_array, frequency_weights, labels
@@ -19,6 +18,7 @@ from osml.stats.logistic import fit_intercept
 from osml.stats.newton import Basis, gradient_limit, log_likelihood, orthogonal_basis, signed_residual
 from osml.stats.profile import likelihood_limit
 from osml.stats.separation import refuse_one_class
+from osml.stats.tails import chi2_quantile, chi2_sf
 
 _MAX_ITERATIONS = 500
 _MAX_STEP = 5.0
@@ -125,7 +125,7 @@ def firth_intervals(
     q = A.shape[1]
     best = _maximise(A, y, w, np.zeros(q), np.eye(q))
     inverse = np.linalg.inv(best.information)
-    quantile = float(np.sqrt(chi2.ppf(level, 1)))
+    quantile = float(np.sqrt(chi2_quantile(level, 1)))
     rows = []
     for contrast in basis.jacobian:
         estimate, se = float(contrast @ best.theta), float(np.sqrt(contrast @ inverse @ contrast))
@@ -136,7 +136,7 @@ def firth_intervals(
             return float(np.sqrt(max(2.0 * (best.objective - inner.objective), 0.0)))
 
         low, high = (likelihood_limit(root, sign * se, quantile) for sign in (-1.0, 1.0))
-        rows.append((estimate, estimate - low, estimate + high, float(chi2.sf(root(-estimate) ** 2, 1))))
+        rows.append((estimate, estimate - low, estimate + high, chi2_sf(root(-estimate) ** 2, 1)))
     columns = np.array(rows).T
     return FirthIntervals(columns[0], columns[1], columns[2], columns[3], level)
 

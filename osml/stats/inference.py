@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.stats import chi2, norm
 
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.stats.inputs import Array, confidence_level
+from osml.stats.tails import chi2_sf, normal_isf, normal_sf
 
 
 class Fit(Protocol):
@@ -70,8 +70,8 @@ def wald(fit: Fit, level: float = 0.95) -> Wald:
     se = np.sqrt(np.diag(fit.covariance))
     estimate = fit.parameters
     z = estimate / se
-    reach = norm.isf((1.0 - level) / 2.0) * se
-    return Wald(estimate, se, z, 2.0 * norm.sf(np.abs(z)), estimate - reach, estimate + reach, level)
+    reach = normal_isf((1.0 - level) / 2.0) * se
+    return Wald(estimate, se, z, 2.0 * normal_sf(np.abs(z)), estimate - reach, estimate + reach, level)
 
 
 def wald_test(fit: Fit, columns: Sequence[int]) -> LRTest:
@@ -86,7 +86,7 @@ def wald_test(fit: Fit, columns: Sequence[int]) -> LRTest:
     coef = fit.coef[chosen]
     at = chosen + len(fit.parameters) - p
     statistic = float(coef @ np.linalg.solve(fit.covariance[np.ix_(at, at)], coef))
-    return LRTest(statistic, len(chosen), float(chi2.sf(statistic, len(chosen))))
+    return LRTest(statistic, len(chosen), chi2_sf(statistic, len(chosen)))
 
 
 def lr_test(full: Fit, reduced: Fit | None = None) -> LRTest:
@@ -119,7 +119,7 @@ def lr_test(full: Fit, reduced: Fit | None = None) -> LRTest:
     if statistic < -1e-8 * (1.0 + abs(full.log_likelihood)):
         raise InvalidInputError(f"not nested: the larger model has the lower log-likelihood (chi-square {statistic:g})")
     statistic = max(statistic, 0.0)
-    return LRTest(statistic, df, float(chi2.sf(statistic, df)))
+    return LRTest(statistic, df, chi2_sf(statistic, df))
 
 
 def variance_inflation(fit: Fit) -> Array:

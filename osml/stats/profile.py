@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 from scipy.optimize import brentq
-from scipy.stats import chi2, norm
 
 from osml.errors import ConvergenceError, InvalidInputError
 from osml.stats.inputs import Array, confidence_level, design_array, frequency_weights, labels, vector
 from osml.stats.newton import NewtonFit, newton, orthogonal_basis
 from osml.stats.separation import overlaps, refuse_one_class, refuse_separated
+from osml.stats.tails import chi2_quantile, normal_isf
 
 _GRID_STEPS = 9
 
@@ -93,7 +93,7 @@ def profile_interval(
         _require(inner)
         return float(np.sqrt(max(2.0 * (fit.log_likelihood - inner.log_likelihood), 0.0)))
 
-    quantile = float(np.sqrt(chi2.ppf(level, 1)))
+    quantile = float(np.sqrt(chi2_quantile(level, 1)))
     low, high = _grid_limits(root, se, level) if not exact else (np.nan, np.nan)
     if np.isnan(low):
         low = -likelihood_limit(root, -se, quantile)
@@ -119,7 +119,7 @@ def _grid_limits(root: Callable[[float], float], se: float, level: float) -> tup
     The profile's signed root is taken at steps of a fifth of the quantile at a quarter of the error rate, until it
     passes that quantile; a Forsythe-Malcolm-Moler spline at three times as many points, then straight lines.
     """
-    step = float(np.sqrt(chi2.ppf(1.0 - (1.0 - level) / 4.0, 1))) / 5.0
+    step = float(np.sqrt(chi2_quantile(1.0 - (1.0 - level) / 4.0, 1))) / 5.0
     points = [(0.0, 0.0)]
     for sign in (-1.0, 1.0):
         for k in range(1, _GRID_STEPS + 1):
@@ -130,7 +130,7 @@ def _grid_limits(root: Callable[[float], float], se: float, level: float) -> tup
     x, z = np.array(sorted(points, key=lambda point: point[1])).T
     dense = np.linspace(x[0], x[-1], 3 * len(x))
     curve = _fmm_spline(x, z, dense)
-    target = float(norm.isf((1.0 - level) / 2.0))
+    target = normal_isf((1.0 - level) / 2.0)
     if np.any(np.diff(curve) <= 0):
         return np.nan, np.nan
     low, high = np.interp([-target, target], curve, dense, left=np.nan, right=np.nan)

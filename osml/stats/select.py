@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2
 
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.stats.cox import CoxFit, fit_cox
 from osml.stats.inference import LRTest, lr_test, wald_test
 from osml.stats.inputs import Array, design_array
 from osml.stats.logistic import LogisticFit, fit_logistic
+from osml.stats.tails import chi2_sf
 
 Groups = Sequence[Sequence[int]]
 Outcome = ArrayLike | tuple[ArrayLike, ArrayLike]
@@ -174,7 +174,7 @@ def _given(fit: LogisticFit | CoxFit, group: list[int], gone: list[int]) -> LRTe
         return wald_test(fit, group)
     total, before = wald_test(fit, gone + group), wald_test(fit, gone)
     statistic = max(total.statistic - before.statistic, 0.0)
-    return LRTest(statistic, len(group), float(chi2.sf(statistic, len(group))))
+    return LRTest(statistic, len(group), chi2_sf(statistic, len(group)))
 
 
 def _fit(X: Array, outcome: Outcome, weights: ArrayLike | None) -> LogisticFit | CoxFit:
