@@ -24,6 +24,9 @@ test: $(STAMP)
 
 test-full: $(STAMP)
 	scripts/system-packages
+	# The radiomics oracle is compiled on the spot; without a compiler its tests are skipped with a reason.
+	$(BIN)/python -c "import radiomics" 2>/dev/null || \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt pyradiomics-cuda==1.0.4 || true
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m full tests
 
 app: demo
