@@ -9,7 +9,7 @@ import numpy as np
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
-from osml.cohort.splits import patient_classes
+from osml.cohort.splits import development_patients, make_folds, patient_classes
 from osml.errors import NotEstimableError
 from osml.evaluation.contingency import chi_square, fisher_exact
 from osml.evaluation.sample_size import Adequacy, adequacy, riley_sample_size
@@ -25,12 +25,15 @@ ALPHA = 0.01
 
 def model_checks(schema: Schema, built: BuiltCohort) -> list[Finding]:
     """All findings about the predictors of a schema; missingness is judged before complete-case exclusions."""
-    cohort = built.cohort
+    cohort, validation = built.cohort, schema.validation
+    folds = make_folds(cohort, validation.split, validation.seed)
+    # The patients whom the deployed model is fitted to: a hold-out adds nothing to its sample.
+    developed = cohort.of(development_patients(cohort, folds, validation.split))
     return [
         *_missing_by_outcome(built.eligible),
         *_site(schema, cohort),
-        *_sample_sizes(schema, cohort),
-        *_separation(schema, cohort),
+        *_sample_sizes(schema, developed),
+        *_separation(schema, developed),
     ]
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from report_runs import FitRun
 from small_studies import BINARY, SURVIVAL, Rows, schema_data, simulate_rows, write_table
 
 from osml.study.fit import fit
-
-FitRun = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -74,19 +71,3 @@ def survival_run(fit_run: FitRun) -> Path:
             "seed": 5,
         },
     )
-
-
-def noise_rows(n: int, inputs: int, seed: int) -> Rows:
-    """An outcome and a follow-up that no input has anything to do with."""
-    rng = np.random.default_rng(seed)
-    x, y, t = rng.normal(size=(n, inputs)), rng.random(n) < 0.5, rng.exponential(12, n) + 0.1
-    return [
-        {
-            "id": f"N{i:03d}",
-            **{f"x{j}": f"{x[i, j]:.4f}" for j in range(inputs)},
-            "outcome": "bad" if y[i] else "good",
-            "months": f"{min(t[i], 30):.3f}",
-            "relapse": str(int(t[i] <= 30)),
-        }
-        for i in range(n)
-    ]

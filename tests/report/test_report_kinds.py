@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FitRun, noise_rows
 from pages import Page
+from report_runs import FitRun, noise_rows
 from small_studies import SURVIVAL, schema_data, simulate_rows, write_table
 from typer.testing import CliRunner
 
