@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -292,19 +291,3 @@ def _gaps(schema: Schema, name: str, cohort: Cohort) -> bool:
     assert isinstance(block, NomogramPredictor)
     inputs = [item for item in block.inputs if item in cohort.values]
     return schema.missing == "impute" and len(inputs) > 1 and any(np.isnan(cohort.values[i]).any() for i in inputs)
-
-
-def to_json(report: LeakageReport) -> str:
-    """All numbers of a report."""
-    data = [
-        {
-            "predictor": c.predictor,
-            "pipeline": c.pipeline,
-            "folds": c.folds,
-            "changed": list(c.changed),
-            "canary": None if c.canary is None else c.canary.__dict__,
-            "not_applicable": c.not_applicable,
-        }
-        for c in report.checks
-    ]
-    return json.dumps(data, indent=1)

@@ -46,7 +46,7 @@ def attempt(*arguments: Any) -> tuple[Any, type[Exception]]:
         return None, type(error)
 
 
-def agree(case: tuple[GlmRecipe, float, bool], draw_seed: int) -> None:
+def assert_agreement(case: tuple[GlmRecipe, float, bool], draw_seed: int) -> None:
     """`learn` with weights against `learn` on a cohort in which patients stand as often as they were drawn."""
     made, missing, survival = case
     design = simulate(110, seed=draw_seed % 7, missing=missing, survival=survival)
@@ -78,13 +78,13 @@ def agree(case: tuple[GlmRecipe, float, bool], draw_seed: int) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0].select}-{c[0].shrink}-{c[0].estimator}-{c[1]}-{c[2]}")
 def test_weights_equal_repeated_patients_everywhere(case: tuple[GlmRecipe, float, bool]) -> None:
-    agree(case, 11)
+    assert_agreement(case, 11)
 
 
 @settings(max_examples=15)
 @given(case=st.sampled_from(CASES[:3] + CASES[8:10]), draw_seed=st.integers(0, 10_000))
 def test_weights_equal_repeated_patients(case: tuple[GlmRecipe, float, bool], draw_seed: int) -> None:
-    agree(case, draw_seed)
+    assert_agreement(case, draw_seed)
 
 
 def test_every_replicate_draws_as_many_patients_as_there_are() -> None:
