@@ -38,20 +38,19 @@ def shape_3d(inside: Bools, spacing_zyx: Sequence[float], *, ibsi: bool = False)
     spacing = np.asarray(spacing_zyx, dtype=np.float64)
     box = np.pad(_cropped(inside), 1)
     area, volume = _mesh(box, spacing)
-    vertices = _vertices(box)
-    at = np.argwhere(box)
-    n = len(at)
-    least, minor, major = np.sqrt(_variances(at * spacing))
+    n = int(np.count_nonzero(box))
+    least, minor, major = np.sqrt(_variances(box, spacing))
+    along_x, along_y = _line_ends(box, 2), _line_ends(box, 1)
     length = 4 * (math.sqrt(n / (n - 1)) if ibsi and n > 1 else 1.0)
     return {
         "Elongation": _ratio(minor, major),
         "Flatness": _ratio(least, major),
         "LeastAxisLength": length * least,
         "MajorAxisLength": length * major,
-        "Maximum2DDiameterColumn": _plane_diameter(vertices, 1, spacing),
-        "Maximum2DDiameterRow": _plane_diameter(vertices, 2, spacing),
-        "Maximum2DDiameterSlice": _plane_diameter(vertices, 0, spacing),
-        "Maximum3DDiameter": _diameter(vertices, spacing),
+        "Maximum2DDiameterColumn": _plane_diameter(along_x, 1, spacing),
+        "Maximum2DDiameterRow": _plane_diameter(along_y, 2, spacing),
+        "Maximum2DDiameterSlice": _plane_diameter(along_x, 0, spacing),
+        "Maximum3DDiameter": _diameter(along_x, spacing),
         "MeshVolume": volume,
         "MinorAxisLength": length * minor,
         "Sphericity": (36 * math.pi * volume**2) ** (1 / 3) / area,
@@ -69,17 +68,16 @@ def shape_2d(inside: Bools, spacing_yx: Sequence[float]) -> dict[str, float]:
     spacing = np.asarray(spacing_yx, dtype=np.float64)
     box = np.pad(_cropped(inside), 1)
     perimeter, surface = _outline(box, spacing)
-    at = np.argwhere(box)
-    minor, major = np.sqrt(_variances(at * spacing))
+    minor, major = np.sqrt(_variances(box, spacing))
     return {
         "Elongation": _ratio(minor, major),
         "MajorAxisLength": 4 * major,
-        "MaximumDiameter": _plane_diameter(np.insert(_vertices(box), 0, 0, axis=1), 0, np.array([1.0, *spacing])),
+        "MaximumDiameter": _plane_diameter(_line_ends(box[None], 2), 0, np.array([1.0, *spacing])),
         "MeshSurface": surface,
         "MinorAxisLength": 4 * minor,
         "Perimeter": perimeter,
         "PerimeterSurfaceRatio": perimeter / surface,
-        "PixelSurface": float(len(at) * np.prod(spacing)),
+        "PixelSurface": float(np.count_nonzero(box) * np.prod(spacing)),
         "Sphericity": 2 * math.sqrt(math.pi * surface) / perimeter,
     }
 
@@ -120,45 +118,64 @@ def _outline(box: Bools, spacing: Floats) -> tuple[float, float]:
     return float(perimeter), float(share * x * y)
 
 
-def _variances(points: Floats) -> Floats:
-    """Variances along the principal axes, ascending; rounding below zero is zero."""
-    centred = (points - points.mean(axis=0)) / math.sqrt(len(points))
-    return np.maximum(np.linalg.eigvalsh(centred.T @ centred), 0.0)
+def _variances(box: Bools, spacing: Floats) -> Floats:
+    """Variances of the voxel centres along the principal axes, in mm², ascending; rounding below zero is zero."""
+    axes = range(box.ndim)
+    n = int(np.count_nonzero(box))
+    place = [np.arange(size) for size in box.shape]
+    one = [box.sum(axis=tuple(a for a in axes if a != k)) for k in axes]
+    mean = [int(one[k] @ place[k]) for k in axes]
+    out = np.empty((box.ndim, box.ndim))
+    for i in axes:
+        for j in range(i, box.ndim):
+            if i == j:
+                square = int(one[i] @ place[i] ** 2)
+            else:
+                both = box.sum(axis=tuple(a for a in axes if a not in (i, j)))
+                square = int(place[i] @ both @ place[j])
+            # Whole numbers, so that nothing cancels.
+            out[i, j] = out[j, i] = (n * square - mean[i] * mean[j]) / n**2 * spacing[i] * spacing[j]
+    return np.maximum(np.linalg.eigvalsh(out), 0.0)
 
 
 def _ratio(a: float, b: float) -> float:
     return float(a / b) if b > 0 else math.nan
 
 
-def _vertices(box: Bools) -> NDArray[np.int64]:
-    """Mesh vertices in half voxels (n, axes): the middles between neighbours of which one is inside."""
+def _line_ends(box: Bools, axis: int) -> NDArray[np.int64]:
+    """First and last mesh vertex on each line along `axis`, in half voxels (n, 3); no other can end a longest distance.
+
+    Mesh vertices are the middles between neighbours of which one is inside.
+    """
+    lines = np.ascontiguousarray(np.moveaxis(box, axis, -1))
+    rest = [a for a in range(3) if a != axis]
     found = []
-    for axis in range(box.ndim):
-        at = np.argwhere(np.diff(box.astype(np.int8), axis=axis)) * 2
-        at[:, axis] += 1
-        found.append(at)
+    for moved, crossing in ((None, lines), (0, lines[1:] != lines[:-1]), (1, lines[:, 1:] != lines[:, :-1])):
+        hit = crossing.any(axis=-1)
+        at = np.argwhere(hit) * 2
+        first = 2 * crossing.argmax(axis=-1)[hit]
+        last = 2 * (crossing.shape[-1] - 1 - crossing[..., ::-1].argmax(axis=-1)[hit])
+        if moved is None:  # the line runs through voxels: its vertices lie half a voxel beyond their centres
+            first, last = first - 1, last + 1
+        else:
+            at[:, moved] += 1
+        for end in (first, last):
+            points = np.empty((len(at), 3), dtype=np.int64)
+            points[:, rest], points[:, axis] = at, end
+            found.append(points)
     return np.concatenate(found)
 
 
-def _row_ends(vertices: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-    """First and last vertex of each line along `axis`: no other can end a longest distance."""
-    rest = [a for a in range(vertices.shape[1]) if a != axis]
-    ordered = vertices[np.lexsort([vertices[:, a] for a in (axis, *rest[::-1])])]
-    new = np.append(True, (np.diff(ordered[:, rest], axis=0) != 0).any(axis=1))
-    return ordered[new | np.append(new[1:], True)]
-
-
-def _plane_diameter(vertices: NDArray[np.int64], fixed: int, spacing: Floats) -> float:
-    """Largest distance between vertices of one plane at right angles to axis `fixed`."""
+def _plane_diameter(ends: NDArray[np.int64], fixed: int, spacing: Floats) -> float:
+    """Largest distance between ends of lines in one plane at right angles to axis `fixed`."""
     free = [axis for axis in range(3) if axis != fixed]
-    ends = _row_ends(vertices, free[1])
     ends = ends[np.argsort(ends[:, fixed], kind="stable")]
     a, b = (np.ascontiguousarray(ends[:, axis] * (spacing[axis] / 2)) for axis in free)
     return math.sqrt(largest_squared_distance(a, b, np.ascontiguousarray(ends[:, fixed])))
 
 
-def _diameter(vertices: NDArray[np.int64], spacing: Floats) -> float:
-    points = _row_ends(vertices, 2) * (spacing / 2)
+def _diameter(ends: NDArray[np.int64], spacing: Floats) -> float:
+    points = ends * (spacing / 2)
     # A mesh around at least one voxel is never flat, so the hull exists.
     corners = points[ConvexHull(points).vertices]
     best = 0.0

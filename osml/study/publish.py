@@ -37,7 +37,8 @@ def publish(
     for name, (chain, design) in chains.items():
         place = folder / "predictors" / name
         chain.save(place)
-        write_json(place / "background.json", background(chain, design))
+        if isinstance(chain.fitted, FittedNomogram):
+            write_json(place / "background.json", background(chain, design))
         source = run.path / "nomogram" / name
         if (source / "nomogram.json").is_file():
             for ending in ("json", "pdf", "svg", "html"):
