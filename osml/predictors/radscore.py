@@ -71,8 +71,8 @@ class FittedRadscore:
     """A fitted Rad-score.
 
     columns : features that the score reads, in the order of `centre` and `scale` (training mean and SD)
-    model : linear score of the standardised features (Cox: centred so that lp 0 is the baseline)
-    forest : or a random forest on the standardised features
+    model : linear score of the standardised features, and the log odds at their mean (Cox: 0)
+    forest : or a random forest on the standardised features; `model` then holds the log odds of the training share only
     survival : Cox: baseline survival at each horizon for lp = 0
     """
 
@@ -111,15 +111,19 @@ class FittedRadscore:
         )
 
     def predict(self, design: Design) -> Prediction:
-        """Score and risk; each row depends on itself alone."""
+        """Score and risk; each row depends on itself alone.
+
+        The score (`lp`) is measured from the average training patient: an intercept would only say how many events a
+        training set held, and out-of-fold that is the opposite of what the left-out patients hold.
+        """
         cohort = design.cohort
         z, absent = self.standardised(cohort)
         if self.forest is not None:
             rows = np.column_stack([z[name] for name in self.columns])
-            p, lp = self.forest.probability(rows), self.forest.logit(rows)
+            p, lp = self.forest.probability(rows), self.forest.logit(rows) - self.model.intercept
         else:
-            lp = self.model.lp(z) if self.model.terms else np.full(len(cohort), self.model.intercept)
-            p = 1 / (1 + np.exp(-np.clip(lp, -700, 700)))
+            lp = self.model.lp(z) - self.model.intercept if self.model.terms else np.zeros(len(cohort))
+            p = 1 / (1 + np.exp(-np.clip(lp + self.model.intercept, -700, 700)))
         risks = p[:, None]
         if self.horizons:
             risks = 1 - np.array(self.survival)[None, :] ** np.exp(np.clip(lp, -50, 50))[:, None]

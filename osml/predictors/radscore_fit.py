@@ -132,7 +132,8 @@ def fit_region(
     model = LinearModel(tuple(Linear(name) for name in columns), np.asarray(chosen.coefficients), chosen.intercept)
     if recipe.score == "forest" and len(index):
         assert isinstance(outcome, BinaryOutcome)
-        model = LinearModel((), np.empty(0), chosen.intercept)
+        share = outcome.y.mean()
+        model = LinearModel((), np.empty(0), float(np.log(share / (1 - share))))
         if tune:
             folds = fold_numbers(Design(cohort), recipe.inner_folds, np.random.SeedSequence(number))
             forest = tune_forest(z, outcome.y, folds, groups=patients, seed=number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from osml.imaging.errors import GreyLevelError
 from osml.imaging.volume import Volume
-from osml.radiomics.classes import TEXTURE, feature_names, intensity_features
-from osml.radiomics.discretise import discretise
+from osml.radiomics.classes import intensity_features
+from osml.radiomics.discretise import bin_edges
 from osml.radiomics.filters import filtered
 from osml.radiomics.regions import Region, box_of
 from osml.radiomics.settings import Settings
@@ -71,101 +71,97 @@ def extract(
 def _rows(image: Volume, regions: list[Region], drift: float, settings: Settings) -> list[dict[str, object]]:
     boxes = [tuple(map(slice, *box_of(region.inside))) for region in regions]
     parts = [np.ascontiguousarray(region.inside[box]) for region, box in zip(regions, boxes, strict=True)]
-    measure = _by_pyradiomics if settings.engine == "pyradiomics" else _by_osml
-    shapes, of_image = measure(image, regions, parts, settings)
-    features: list[dict[str, float]] = [{} for _ in regions]
-    flat = [0] * len(regions)
-    for k, shape in enumerate(shapes):
-        features[k] |= {f"original_{name}": float(value) for name, value in shape.items()}
+    shapes: list[dict[str, float]] = [{} for _ in regions]
+    if settings.engine == "osml" and "shape" in settings.classes:
+        shapes = [_shape(image, part, settings) for part in parts]
     focus = np.any([region.inside for region in regions], axis=0) if settings.crop == "shared" else None
     images = filtered(
         image, settings.filters, log_sigma_mm=settings.log_sigma_mm, in_plane=settings.in_plane, focus=focus
     )
-    for filter_name, array in images:
-        for k, region in enumerate(regions):
-            values = array[boxes[k]]
-            _check_range(values[parts[k]], region, image, filter_name, settings)
-            found, levels = of_image(k, filter_name, values)
-            _check_levels(levels, region, image, filter_name, settings)
-            flat[k] += levels == 1
-            features[k] |= {f"{filter_name}_{name}": value for name, value in found.items()}
+    flat = [0] * len(regions)
+
+    def boxed() -> Iterator[tuple[int, str, NDArray[Any]]]:
+        for filter_name, array in images:
+            for k, region in enumerate(regions):
+                values = array[boxes[k]]
+                levels = _levels(values[parts[k]], region, image, filter_name, settings)
+                flat[k] += levels == 1
+                yield k, filter_name, values
+
+    found = _measured(image, regions, parts, boxed(), settings)
     return [
         {
             "region": region.name, "voxels": int(parts[k].sum()), "clipped_share": region.clipped,
             "in_plane_only": region.in_plane_only, "mask_drift_voxels": drift, "one_level_images": flat[k],
-            **features[k],
+            **shapes[k], **found[k],
         }
         for k, region in enumerate(regions)
     ]  # fmt: skip
 
 
-# Features and number of grey levels of region k in one filtered image, given by name and values in the region's box.
-OfImage = Callable[[int, str, NDArray[Any]], tuple[dict[str, float], int]]
+def _shape(image: Volume, inside: NDArray[np.bool_], settings: Settings) -> dict[str, float]:
+    spacing = image.spacing_mm[::-1]
+    if image.array.ndim == 2:
+        group, found = "shape2D", shape_2d(inside, spacing)
+    else:
+        group, found = "shape", shape_3d(inside, spacing, ibsi=settings.ibsi)
+    return {f"original_{group}_{name}": float(value) for name, value in found.items()}
 
 
-def _by_osml(
-    image: Volume, regions: list[Region], parts: list[NDArray[np.bool_]], settings: Settings
-) -> tuple[list[dict[str, float]], OfImage]:
-    shapes: list[dict[str, float]] = [{} for _ in parts]
-    if "shape" in settings.classes:
-        spacing = image.spacing_mm[::-1]
-        for k, inside in enumerate(parts):
-            if image.array.ndim == 2:
-                group, shape = "shape2D", shape_2d(inside, spacing)
-            else:
-                group, shape = "shape", shape_3d(inside, spacing, ibsi=settings.ibsi)
-            shapes[k] = {f"{group}_{name}": value for name, value in shape.items()}
+def _measured(
+    image: Volume,
+    regions: list[Region],
+    parts: list[NDArray[np.bool_]],
+    boxed: Iterable[tuple[int, str, NDArray[Any]]],
+    settings: Settings,
+) -> list[dict[str, float]]:
+    """Features of each region, by the engine and device of the settings.
 
-    def of_image(k: int, filter_name: str, values: NDArray[Any]) -> tuple[dict[str, float], int]:
-        return intensity_features(
+    `parts` are the regions in their boxes; `boxed` gives number of the region, name and values in its box of each
+    filtered image.
+    """
+    if settings.engine == "pyradiomics":
+        from osml.radiomics.oracle import pyradiomics_features
+
+        names = [filter_name for k, filter_name, _ in boxed if k == 0]
+        return [pyradiomics_features(image, region, settings, names) for region in regions]
+    if settings.device != "cpu":
+        from osml.radiomics.cuda import batch_features, device_for
+
+        count = len(settings.filters) + (7 if "wavelet" in settings.filters else 0) + len(settings.log_sigma_mm)
+        if device_for(settings.device, count * sum(int(part.sum()) for part in parts)) == "cuda":
+            return batch_features(image, parts, boxed, settings, "cuda")
+    out: list[dict[str, float]] = [{} for _ in regions]
+    for k, filter_name, values in boxed:
+        found, _ = intensity_features(
             values, parts[k], float(np.prod(image.spacing_mm)), classes=settings.classes, in_plane=settings.in_plane,
             bin_width=settings.bin_width, bin_count=settings.bin_count, ibsi=settings.ibsi,
         )  # fmt: skip
-
-    return shapes, of_image
-
-
-def _by_pyradiomics(
-    image: Volume, regions: list[Region], parts: list[NDArray[np.bool_]], settings: Settings
-) -> tuple[list[dict[str, float]], OfImage]:
-    from osml.radiomics.oracle import pyradiomics_features
-
-    found = [pyradiomics_features(image, region, settings) for region in regions]
-    group = "shape2D_" if image.array.ndim == 2 else "shape_"
-    start = f"original_{group}"
-    shapes = [{name[9:]: row[name] for name in sorted(row) if name.startswith(start)} for row in found]
-    names = feature_names(tuple(name for name in ("firstorder", *TEXTURE) if name in settings.classes))
-
-    def of_image(k: int, filter_name: str, values: NDArray[Any]) -> tuple[dict[str, float], int]:
-        width = settings.bin_width if settings.bin_count is None else None
-        levels = int(discretise(values[parts[k]], width=width, count=settings.bin_count).max())
-        return {name: found[k][f"{filter_name}_{name}"] for name in names}, levels
-
-    return shapes, of_image
+        out[k] |= {f"{filter_name}_{name}": value for name, value in found.items()}
+    return out
 
 
-def _check_range(values: NDArray[Any], region: Region, image: Volume, filter_name: str, settings: Settings) -> None:
-    """Refuse too many levels before memory is used for them."""
-    if settings.bin_count is None:
-        bins = float(values.max() - values.min()) / settings.bin_width + 1
-        if bins > settings.max_levels + 1:
-            raise _too_many(image, region, filter_name, int(bins), settings)
-
-
-def _check_levels(levels: int, region: Region, image: Volume, filter_name: str, settings: Settings) -> None:
+def _levels(values: NDArray[Any], region: Region, image: Volume, filter_name: str, settings: Settings) -> int:
+    """Number of grey levels of a region; refused before memory is used for them."""
+    low, high = values.min(), values.max()
+    if settings.bin_count is not None:
+        levels = settings.bin_count if high > low else 1
+    else:
+        levels = int(float(high - low) / settings.bin_width + 1)
+        if levels <= settings.max_levels + 1:
+            ends = np.array([low, high])
+            levels = int(np.digitize(high, bin_edges(ends, width=settings.bin_width)))
     if levels > settings.max_levels:
-        raise _too_many(image, region, filter_name, levels, settings)
-    if levels == 1 and filter_name == "original":
         raise GreyLevelError(
-            f"{image.name}: region {region.name} has a single grey level with a bin width of {settings.bin_width:g}",
+            f"{image.name}: region {region.name} has {levels} grey levels in the {filter_name} image; "
+            f"at most {settings.max_levels}",
+            do="Choose a larger bin_width, bin_count, or raise max_levels.",
+        )
+    if levels == 1 and filter_name == "original":
+        width = f" with a bin width of {settings.bin_width:g}" if settings.bin_count is None else ""
+        raise GreyLevelError(
+            f"{image.name}: region {region.name} has a single grey level{width}",
             why="Every texture feature would be a constant.",
             do="Choose a smaller bin_width (z-scored images span about 6 units), or bin_count.",
         )
-
-
-def _too_many(image: Volume, region: Region, filter_name: str, levels: int, settings: Settings) -> GreyLevelError:
-    return GreyLevelError(
-        f"{image.name}: region {region.name} has {levels} grey levels in the {filter_name} image; "
-        f"at most {settings.max_levels}",
-        do="Choose a larger bin_width, bin_count, or raise max_levels.",
-    )
+    return levels

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from osml.imaging.errors import RegionError
 from osml.imaging.volume import Volume, to_sitk
+from osml.radiomics.classes import TEXTURE, feature_names
 from osml.radiomics.regions import Region
 from osml.radiomics.settings import Settings
 
@@ -19,8 +21,8 @@ IMAGE_TYPES = {
 }  # fmt: skip
 
 
-def pyradiomics_features(image: Volume, region: Region, settings: Settings) -> dict[str, float]:
-    """Every feature of one region by PyRadiomics' names.
+def pyradiomics_features(image: Volume, region: Region, settings: Settings, images: Sequence[str]) -> dict[str, float]:
+    """Every feature of one region by PyRadiomics' names, in the order of `extract`.
 
     Parameters
     ----------
@@ -28,6 +30,7 @@ def pyradiomics_features(image: Volume, region: Region, settings: Settings) -> d
         with NumPy 2)
     region : on the image's grid
     settings : filters, classes, bins and `in_plane` are used
+    images : names of the filtered images, in order
 
     Raises
     ------
@@ -56,4 +59,7 @@ def pyradiomics_features(image: Volume, region: Region, settings: Settings) -> d
         extractor.enableFeatureClassByName("shape2D" if flat and name == "shape" else name)
     whole = image.like(np.asarray(image.array, dtype=np.float64))
     found = extractor.execute(to_sitk(whole), to_sitk(image.like(region.inside)), label=1)
-    return {name: float(value) for name, value in found.items() if not name.startswith("diagnostics")}
+    values = {name: float(value) for name, value in found.items() if not name.startswith("diagnostics")}
+    shapes = sorted(name for name in values if name.startswith(("original_shape_", "original_shape2D_")))
+    texture = feature_names(tuple(name for name in ("firstorder", *TEXTURE) if name in settings.classes))
+    return {name: values[name] for name in (*shapes, *(f"{image}_{name}" for image in images for name in texture))}

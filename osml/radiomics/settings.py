@@ -46,6 +46,8 @@ class Settings:
     ibsi : kurtosis minus 3, axis lengths over n - 1, as the IBSI defines them; else as PyRadiomics
     engine : `osml`; or `pyradiomics`, which must be installed: reading, normalising, resampling and regions stay ours,
         filters and features are PyRadiomics' own. The same values, many times slower; for checking
+    device : where texture is counted: `cpu` (compiled kernels); `cuda` (torch, all images and regions of a lesion at
+        once, the same counts); `auto`: the card, if there is one, from 2 million voxels × filtered images on
     """
 
     filters: tuple[str, ...] = ("original",)
@@ -66,6 +68,7 @@ class Settings:
     max_levels: int = 256
     ibsi: bool = False
     engine: Literal["osml", "pyradiomics"] = "osml"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
 
     def __post_init__(self) -> None:
         if self.regions == ("mri-rings",):
@@ -75,6 +78,7 @@ class Settings:
         for name, choices in (
             ("normalise", ("none", "image", "body")), ("crop", ("shared", "compat")), ("leaving", ("refuse", "clip")),
             ("others", ("subtract", "keep")), ("engine", ("osml", "pyradiomics")),
+            ("device", ("cpu", "cuda", "auto")),
         ):  # fmt: skip
             _subset(name, (getattr(self, name),), choices)
         for region in self.regions:
@@ -85,6 +89,8 @@ class Settings:
             raise InvalidInputError("filter `log` and `log_sigma_mm` belong together; one is missing")
         if self.ibsi and self.engine == "pyradiomics":
             raise InvalidInputError("`ibsi: true` belongs to `engine: osml`; PyRadiomics has no such choice")
+        if self.device != "cpu" and self.engine == "pyradiomics":
+            raise InvalidInputError(f"`device: {self.device}` belongs to `engine: osml`")
         positive = [self.bin_width, self.normalise_scale, *self.log_sigma_mm, *(self.spacing_mm or ())]
         if not all(0 < value < float("inf") for value in positive):
             raise InvalidInputError("bin_width, normalise_scale, log_sigma_mm and spacing_mm must be positive numbers")
@@ -165,7 +171,7 @@ def _typed(where: str, key: str, value: Any) -> Any:
         return float(value)
     if key in ("ibsi", "in_plane") and isinstance(value, bool):
         return value
-    if key in ("normalise", "crop", "leaving", "others", "engine") and isinstance(value, str):
+    if key in ("normalise", "crop", "leaving", "others", "engine", "device") and isinstance(value, str):
         return value
     raise InvalidInputError(f"{where}: {key}: {value!r} has the wrong type")
 

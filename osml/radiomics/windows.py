@@ -68,7 +68,7 @@ def prepare(image: Volume, mask: Volume, body: Volume | None, settings: Settings
 
 def shared_window(prepared: Prepared, settings: Settings) -> tuple[Volume, list[Region]]:
     """One window around all regions, and the regions in it."""
-    # 8 sigma: the recursive Gaussian has decayed below 1e-13 there; 8 voxels cover the wavelet and the gradient.
+    # At 8 sigma the recursive Gaussian has decayed to exp(-1.37 × 8), about 2e-5; 8 voxels cover wavelet and gradient.
     margin_mm = _outer_mm(settings) + 8 * max(settings.log_sigma_mm, default=0.0)
     part = _cut(prepared, settings, margin_mm, 8)
     return part.image, _regions(part, settings)

@@ -59,7 +59,7 @@ def _flow(run: Run, score: Radscore) -> Exhibit:
                 ends = (1.42, top + tall + gap), (1.42, top + tall)
                 axes.annotate("", *ends, arrowprops={"arrowstyle": "-|>", "color": QUIET, "lw": 1})
             top += tall + gap
-    where = f"Region {score.final.region}" + (", chosen on inner folds" if score.block.region == "best" else "")
+    where = f"Region {score.final.region}" + (", chosen on inner folds" if score.several_regions else "")
     caption = (
         f"Features left after each step. Final: all {plural(_developed(run), 'patient')} ({where}). Outer folds: "
         f"fewest to most over {plural(len(score.folds), 'fold')}, each with the whole chain learnt again on its own "
@@ -229,7 +229,7 @@ def _frequency(run: Run, score: Radscore) -> Exhibit:
     top = frequency[:MOST_FEATURES]
     labels = [wrapped(feature_words(column), 36) for column, _ in top]
     parts = [(labels, [k for _, k in top], [c in final for c, _ in top])]
-    if score.block.region == "best":
+    if score.several_regions:
         chosen = "" if score.final is None else score.final.region
         regions = [(r, k, r == chosen) for r, k in score.regions]
         parts.insert(0, ([r for r, _, _ in regions], [k for _, k, _ in regions], [f for _, _, f in regions]))

@@ -150,7 +150,7 @@ def _mean(repeats: Sequence[dict[str, float | None]]) -> dict[str, float | None]
 
 
 def write_models(run: Run, rows: Sequence[ModelRow]) -> None:
-    """tables/models.csv, one line per predictor, kind of data and threshold, and its note; nothing without a predictor."""
+    """tables/models.csv, one line per predictor, kind of data and threshold, and its note; no rows, no file."""
     if not rows:
         return
     measure = run.measure

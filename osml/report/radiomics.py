@@ -161,7 +161,7 @@ def chosen(run: Run, score: Radscore) -> list[object]:
         out.append(tag("p", f"There is no final score: {score.reason}.", class_="absent"))
     else:
         out += [tag("p", _words(run, score)), _formula(run, score)]
-    if score.block.region == "best":
+    if score.several_regions:
         out += [tag("p", _REGIONS), regions_table(run, score)]
     return out
 
@@ -178,7 +178,7 @@ def _words(run: Run, score: Radscore) -> str:
         ]
     elif score.block.score == "forest":
         parts.append("It is the probability of a random forest on these features, written as log odds.")
-    if score.block.region == "best" and score.folds:
+    if score.several_regions and score.folds:
         parts.append(f"{same} of {plural(len(score.folds), 'outer fold')} chose this region too.")
     empty = sum(not f.columns for f in score.folds)
     if empty:

@@ -28,6 +28,7 @@ class Radscore:
 
     final : selection of the model for deployment, None where it could not be fitted; `reason` then says why
     folds : selections of the outer folds that succeeded
+    several_regions : there was a region to choose
     """
 
     name: str
@@ -35,6 +36,7 @@ class Radscore:
     final: Chosen | None
     reason: str
     folds: tuple[Chosen, ...]
+    several_regions: bool
 
     @property
     def input(self) -> str:
@@ -74,7 +76,10 @@ def radscores(run: Run) -> list[Radscore]:
             for fold in run.folds
             if (run.path / "folds" / fold.name / name / "selection.json").is_file()
         )
-        found.append(Radscore(name, block, final, failed or "it was not recorded", folds))
+        table = run.cohort.features.get(block.inputs[0])
+        regions = set() if table is None else {column.split("|")[1] for column in table.columns}
+        several = block.region == "best" and len(regions) > 1
+        found.append(Radscore(name, block, final, failed or "it was not recorded", folds, several))
     return found
 
 

@@ -143,7 +143,11 @@ def needed_inputs(schema: Schema, name: str) -> list[str]:
 def encoded_inputs(schema: Schema, name: str) -> set[str]:
     """Labs that a predictor or one that feeds it takes by their kit range."""
     block = schema.predictors[name]
-    own = {item for item, how in block.encode.items() if how != "value"} if isinstance(block, NomogramPredictor) else set()
+    own = (
+        {item for item, how in block.encode.items() if how != "value"}
+        if isinstance(block, NomogramPredictor)
+        else set()
+    )
     return own.union(*(encoded_inputs(schema, source) for source in upstream_of(schema, name)))
 
 

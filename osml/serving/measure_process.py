@@ -36,7 +36,9 @@ def main(folder: Path) -> None:
     except OsmlError as error:
         write_json(folder / "answer.json", {"refused": str(error)})
         return
-    lost = [{"input": u.input, "reason": u.reason, "detail": u.detail.removeprefix("patient: ")} for u in found.unusable]
+    lost = [
+        {"input": u.input, "reason": u.reason, "detail": u.detail.removeprefix("patient: ")} for u in found.unusable
+    ]
     usable = [name for name in job["names"] if name not in {u.input for u in found.unusable}]
     answer = {
         "tables": {

@@ -26,7 +26,7 @@ from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curve
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields
 from osml.serving.measured import measure_files
 from osml.serving.reading import OK, read_rows
-from osml.serving.scores import explain_score, score_curves, scores_of
+from osml.serving.scores import explain_score, feature_label, score_curves, scores_of
 
 Float = NDArray[np.float64]
 
@@ -88,9 +88,22 @@ class Model:
         """What contributions are measured in."""
         return "log hazard" if self.fitted.horizons else "log odds"
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the Rad-scores among this predictor and those that feed it."""
+        own = (self.name,) if isinstance(self.fitted, FittedRadscore) else ()
+        return (*own, *(score.recipe.name for score in scores_of(self.chain)))
+
     def form(self) -> tuple[Field, ...]:
         """The cells that a prediction needs, in axis order, those of upstream predictors included."""
         return fields(self.schema, self.chain)
+
+    def label(self, name: str) -> str:
+        """What an input, a score or a feature is called beside a result."""
+        labels = {field.name: field.label for field in self.form()}
+        if isinstance(self.fitted, FittedNomogram):
+            labels |= {item.name: item.label for item in self.fitted.recipe.inputs}
+        return labels.get(name) or (feature_label(self.schema, name) if name.count("|") == 2 else name)
 
     def images(self) -> tuple[ImageField, ...]:
         """The files that a prediction needs: images with their masks; empty for a model without images."""
@@ -197,7 +210,7 @@ class Model:
         """
         fitted = self.fitted
         if self.nomogram is None or isinstance(fitted, FittedRadscore):
-            raise self._no_nomogram()
+            raise self.no_nomogram()
         given = fitted.recipe.values(self.chain.design(self._unit(table, row, root)))
         filled, imputed = complete(fitted.imputer, given)
         predictors = tuple(
@@ -209,13 +222,14 @@ class Model:
     def drawing(self, ending: Literal["pdf", "svg", "html"]) -> bytes:
         """The nomogram without a patient: sheet, picture, or a page that computes."""
         if self.nomogram is None:
-            raise self._no_nomogram()
+            raise self.no_nomogram()
         name = f"predictors/{self.name}/nomogram.{ending}"
         if ending == "html" and name not in self.bundle.manifest["files"]:
             return calculator(self.nomogram).encode("utf-8")
         return self.bundle.content(name)
 
-    def _no_nomogram(self) -> RunError:
+    def no_nomogram(self) -> RunError:
+        """Why there is none."""
         if isinstance(self.fitted, FittedRadscore):
             return RunError(
                 f"predictor {self.name!r} has no nomogram",
@@ -226,9 +240,7 @@ class Model:
             f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason."
         )
 
-    def _drawn(
-        self, table: Table, row: int, ending: str, page: Literal["a4", "letter"], root: Path | None
-    ) -> bytes:
+    def _drawn(self, table: Table, row: int, ending: str, page: Literal["a4", "letter"], root: Path | None) -> bytes:
         nomogram, patient = self.worked(table, row, root=root)
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / f"sheet.{ending}"

@@ -158,7 +158,7 @@ def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, developm
         "kind": development.fitted.recipe.shrink,
         "slope": slope.value,
         "source": slope.source,
-        ("inner_folds" if slope.source.startswith("nested") else "bootstraps"): slope.replicates,
+        "bootstraps": slope.replicates,
         "not_estimable": slope.failed,
     }
     facts["candidate_parameters"] = parameters

@@ -45,7 +45,7 @@ def _stretched(field: Floats, axis: int, n: int, step: float) -> Floats:
     low = at.astype(np.intp)
     shape = [1] * field.ndim
     shape[axis] = n
-    share = (at - low).reshape(shape)
+    share = (at - low.astype(np.float32)).reshape(shape)
     return np.take(field, low, axis=axis) * (1 - share) + np.take(field, low + 1, axis=axis) * share
 
 

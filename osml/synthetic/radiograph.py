@@ -261,8 +261,8 @@ def _diseased(
     clouds = 0.55 + 0.45 * smooth_noise(shape, (3.5 / _PX, 3.5 / _PX), rng) + 0.2 * smooth_noise(shape, (5, 5), rng)
     holes = step(smooth_noise(shape, (2.6 / _PX, 2.6 / _PX), rng), -0.7, 0.5)
     within = step(np.abs(across) - width, 1.0, -1.0)
-    dense = {"sclerotic": 1.3, "lytic": 0.0, "mixed": 0.9}[lesion.kind]
-    gone = {"sclerotic": 0.12, "lytic": 0.75, "mixed": 0.5}[lesion.kind]
+    dense = {"sclerotic": 1.7, "lytic": 0.0, "mixed": 1.3}[lesion.kind]
+    gone = {"sclerotic": 0.12, "lytic": 0.85, "mixed": 0.6}[lesion.kind]
     bone = bone * (1 - gone * seen * core * (0.35 + 0.65 * holes))
     bone = bone + dense * seen * core * np.clip(clouds, 0, 2) * within
     return bone, seen * _reaction(across, along, width, lesion, core, rng) * (1 - within)
@@ -315,7 +315,7 @@ def _exposed(attenuation: Array, knee: Knee, rng: np.random.Generator) -> NDArra
     film = film + rng.uniform(0.1, 0.6) * (film - ndimage.gaussian_filter(film, 9))
     low, high = np.quantile(film, [0.02, 0.995])
     low = low + rng.normal(0.08, 0.08) * (high - low)
-    high = high + rng.normal(0.05, 0.07) * (high - low)
+    high = high + rng.uniform(0.0, 0.22) * (high - low)
     level = np.clip((film - low) / (high - low), 0, 1) ** np.exp(rng.normal(0.15, 0.2))
     level = _collimated(level.astype(np.float32), knee.side, rng)
     return np.rint(250 * level).astype(np.uint8)

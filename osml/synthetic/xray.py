@@ -225,7 +225,7 @@ def _draw_lesion(drawn: Patients, p: int, rng: np.random.Generator) -> Lesion | 
     seen = float(drawn.conspicuity[p])
     bone = rng.choice(["femur", "tibia"], p=[0.62, 0.38])
     height, aside = float(rng.uniform(36, 66)), float(rng.choice([-1, 1]) * rng.uniform(0.25, 0.85))
-    wide, long = float(rng.uniform(15, 25)), float(rng.uniform(1.2, 1.8))
+    wide, long = float(rng.uniform(18, 28)), float(rng.uniform(1.2, 1.8))
     if seen == 0:
         return None
     if drawn.positive[p]:

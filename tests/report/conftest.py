@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import FitRun, image_inputs, made_up_features
+from report_runs import DECISION, FitRun, made_up_features, scored_schema, with_images
 from small_studies import BINARY, SURVIVAL, Rows, schema_data, simulate_rows, write_table
 
 from osml.study.fit import fit
@@ -47,7 +47,6 @@ TWO = {
     "clinical": {"kind": "nomogram", "inputs": ["age", "marker", "sex"], "terms": {"marker": "log"}},
     "paper": {"kind": "nomogram", "inputs": ["age", "marker", "stage"], "select": "univariable", "shrink": "none"},
 }
-DECISION = {"action": "biopsy", "act_on": "bad", "thresholds": [0.2, 0.5], "why": "range of opinion"}
 
 
 @pytest.fixture(scope="session")
@@ -80,31 +79,6 @@ def survival_run(fit_run: FitRun) -> Path:
             "seed": 5,
         },
     )
-
-
-SCORED = {
-    "clinical": {"kind": "nomogram", "inputs": ["age", "sex"]},
-    "radscore": {"kind": "radscore", "label": "Rad-score", "inputs": ["rad"], "region": "best"},
-    "combined": {"kind": "nomogram", "inputs": ["age", "radscore"]},
-}
-
-
-def with_images(rows: Rows) -> Rows:
-    """The rows with the columns of an image and its mask."""
-    return [{**row, "t1": f"{row['id']}.nii.gz", "t1_mask": f"{row['id']}_mask.nii.gz"} for row in rows]
-
-
-def scored_schema(**changes: Any) -> dict[str, Any]:
-    """A study with a Rad-score and a nomogram that takes it."""
-    inputs = {**schema_data()["inputs"], **image_inputs()}
-    return {
-        "inputs": inputs, "predictors": SCORED, "report": {"compare": list(SCORED)}, "decision": DECISION,
-        "validation": {
-            "split": {"kind": "kfold", "folds": 3, "repeats": 2}, "inner": {"folds": 3},
-            "optimism": {"predictors": [], "bootstraps": 20}, "seed": 5,
-        },
-        "checks": {"accept": dict.fromkeys(("OSML010", "OSML041", "OSML042"), "a test")}, **changes,
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from small_studies import Rows
+from small_studies import Rows, schema_data
 
 from osml.cohort.cohort import FeatureTable
 from osml.features import Features, Unusable
@@ -73,3 +73,29 @@ def made_up_features(rows: Rows, *, lost: int = 0, regions: Sequence[str] = REGI
     ]  # fmt: skip
     gone = tuple(Unusable(i, "rad", "geometry", f"{rows[i]['id']}: mask and image grids differ") for i in range(lost))
     return Features({"rad": FeatureTable(columns, x, readings)}, gone, {"rad": lines}, {})
+
+
+DECISION = {"action": "biopsy", "act_on": "bad", "thresholds": [0.2, 0.5], "why": "range of opinion"}
+SCORED = {
+    "clinical": {"kind": "nomogram", "inputs": ["age", "sex"]},
+    "radscore": {"kind": "radscore", "label": "Rad-score", "inputs": ["rad"], "region": "best"},
+    "combined": {"kind": "nomogram", "inputs": ["age", "radscore"]},
+}
+
+
+def with_images(rows: Rows) -> Rows:
+    """The rows with the columns of an image and its mask."""
+    return [{**row, "t1": f"{row['id']}.nii.gz", "t1_mask": f"{row['id']}_mask.nii.gz"} for row in rows]
+
+
+def scored_schema(**changes: Any) -> dict[str, Any]:
+    """A study with a Rad-score and a nomogram that takes it."""
+    inputs = {**schema_data()["inputs"], **image_inputs()}
+    return {
+        "inputs": inputs, "predictors": SCORED, "report": {"compare": list(SCORED)}, "decision": DECISION,
+        "validation": {
+            "split": {"kind": "kfold", "folds": 3, "repeats": 2}, "inner": {"folds": 3},
+            "optimism": {"predictors": [], "bootstraps": 20}, "seed": 5,
+        },
+        "checks": {"accept": dict.fromkeys(("OSML010", "OSML041", "OSML042"), "a test")}, **changes,
+    }  # fmt: skip
