@@ -24,7 +24,6 @@ from osml.schema.model import RadscorePredictor, Schema
 if TYPE_CHECKING:
     import pandas as pd
 
-    from osml.engine import Progress
     from osml.radiomics.settings import Settings
 
 Files = Mapping[str, Sequence[str]]
@@ -122,7 +121,7 @@ def compute_features(
     readings: bool = True,
     cache: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    quiet: bool = True,
 ) -> Features:
     """Features of every unit.
 
@@ -133,16 +132,20 @@ def compute_features(
     files : key (`input`, `input.mask`, …) → path of each unit, "" = missing; relative paths start at `root`
     readings : also what stability needs; a prediction does not
     cache : folder; default `osml.cache.default_folder()`
+    quiet : no line of progress
     """
     from osml.cache import default_folder
+    from osml.engine import Progress
     from osml.radiomics.jobs import Failure, Job, extract_jobs
 
     tables: dict[str, FeatureTable] = {}
     lost: list[Unusable] = []
     regions: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
-    for name in names:
-        block, plan = schema.radiomics()[name], _plan(schema, name, files, readings)
+    plans = {name: _plan(schema, name, files, readings) for name in names}
+    progress = Progress("radiomics", sum(len(plan.items) for plan in plans.values()), quiet=quiet)
+    for name, plan in plans.items():
+        block = schema.radiomics()[name]
         lost += plan.unusable
         jobs = [
             Job(

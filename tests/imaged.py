@@ -29,14 +29,14 @@ PREDICTORS: dict[str, Any] = {
 
 def draw_volume(rng: np.random.Generator, contrast: float, radius: float = 4.0) -> tuple[Any, Any]:
     """An image of noise with a brighter ball in it, and the ball's mask; 1.5 mm voxels, 2 mm slices."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     z, y, x = np.mgrid[-7:7, -10:10, -10:10]
     inside = (2 * z) ** 2 + (1.5 * y) ** 2 + (1.5 * x) ** 2 <= (1.5 * radius) ** 2
     values = (100 + 20 * contrast * inside + rng.normal(0, 10 + 2 * abs(contrast), inside.shape)).astype(np.float32)
     out = []
     for array in (values, inside.astype(np.uint8)):
-        image = sitk.GetImageFromArray(array)
+        image = SimpleITK.GetImageFromArray(array)
         image.SetSpacing((1.5, 1.5, 2.0))
         out.append(image)
     return out[0], out[1]
@@ -44,13 +44,13 @@ def draw_volume(rng: np.random.Generator, contrast: float, radius: float = 4.0) 
 
 def write_images(folder: Path, name: str, rng: np.random.Generator, contrast: float) -> dict[str, str]:
     """`t1` and `t1_mask` cells of one patient, whose files are written into the folder."""
-    import SimpleITK as sitk
+    import SimpleITK
 
     image, mask = draw_volume(rng, contrast, radius=rng.uniform(3.5, 5.0))
     (folder / "mri").mkdir(parents=True, exist_ok=True)
     cells = {"t1": f"mri/{name}.nii.gz", "t1_mask": f"mri/{name}_mask.nii.gz"}
-    sitk.WriteImage(image, str(folder / cells["t1"]), True)
-    sitk.WriteImage(mask, str(folder / cells["t1_mask"]), True)
+    SimpleITK.WriteImage(image, str(folder / cells["t1"]), True)
+    SimpleITK.WriteImage(mask, str(folder / cells["t1_mask"]), True)
     return cells
 
 

@@ -297,7 +297,7 @@ def _cox_wald(model: LinearModel, values: Mapping[str, Float], outcome: Outcome)
 
 
 def _varying(recipe: GlmRecipe, values: Mapping[str, Float]) -> GlmRecipe:
-    """Without scores that do not vary: their predictor selected nothing in any inner fold, so there is no coefficient."""
+    """Without scores that do not vary: their predictor selected nothing in any inner fold. They have no coefficient."""
     flat = {i.name for i in recipe.inputs if i.kind == "score" and np.ptp(values[i.name]) < SMALLEST_SPREAD}
     kept = tuple(item for item in recipe.inputs if item.name not in flat)
     if not kept:

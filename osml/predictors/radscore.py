@@ -27,7 +27,9 @@ from osml.stats.terms import Linear, LinearModel
 
 Float = NDArray[np.float64]
 FORMAT = 1
-UNUSUAL_SD = 4.0  # a selected feature this far from the training mean is flagged
+# Texture has heavy tails: beyond this many SD of the training mean a feature counts as if it lay there, when the score
+# is learnt and when it is used, so that no single patient or feature decides; at prediction it is flagged as well.
+WINSOR_SD = 3.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class FittedRadscore:
     """A fitted Rad-score.
 
     columns : features that the score reads, in the order of `centre` and `scale` (training mean and SD)
+    lower, upper : training mean -/+ `WINSOR_SD` SD of each; values beyond are drawn in to them
     model : linear score of the standardised features, and the log odds at their mean (Cox: 0)
     forest : or a random forest on the standardised features; `model` then holds the log odds of the training share only
     survival : Cox: baseline survival at each horizon for lp = 0
@@ -81,6 +84,8 @@ class FittedRadscore:
     columns: tuple[str, ...]
     centre: Float
     scale: Float
+    lower: Float
+    upper: Float
     model: LinearModel
     forest: Forest | None
     combat: Combat | None
@@ -93,7 +98,17 @@ class FittedRadscore:
     names: tuple[str, ...] = ()
 
     def standardised(self, cohort: Cohort) -> tuple[dict[str, Float], dict[str, NDArray[np.bool_]]]:
-        """Column → training z-scores (n,), and which of them did not exist and stand at the training mean."""
+        """Column → training z-scores (n,), winsorised, and which did not exist and stand at the training mean."""
+        x = self._harmonised(cohort)
+        z = (np.clip(x, self.lower, self.upper) - self.centre) / self.scale
+        absent = np.isnan(z)
+        z = np.where(absent, 0.0, z)
+        return (
+            {name: z[:, j] for j, name in enumerate(self.columns)},
+            {name: absent[:, j] for j, name in enumerate(self.columns)},
+        )
+
+    def _harmonised(self, cohort: Cohort) -> Float:
         table = cohort.features.get(self.recipe.input)
         if table is None:
             raise InvalidInputError(f"predictor {self.recipe.name!r} needs the features of {self.recipe.input!r}")
@@ -102,13 +117,7 @@ class FittedRadscore:
             gaps = np.isnan(x)
             filled = np.where(gaps, self.centre, x)
             x = np.where(gaps, np.nan, self.combat.apply(filled, cohort.keys[self.recipe.site]))
-        z = (x - self.centre) / self.scale
-        absent = np.isnan(z)
-        z = np.where(absent, 0.0, z)
-        return (
-            {name: z[:, j] for j, name in enumerate(self.columns)},
-            {name: absent[:, j] for j, name in enumerate(self.columns)},
-        )
+        return x
 
     def predict(self, design: Design) -> Prediction:
         """Score and risk; each row depends on itself alone.
@@ -127,11 +136,13 @@ class FittedRadscore:
         risks = p[:, None]
         if self.horizons:
             risks = 1 - np.array(self.survival)[None, :] ** np.exp(np.clip(lp, -50, 50))[:, None]
-        flags = []
-        for name in self.columns:
+        flags, x = [], self._harmonised(cohort)
+        for j, name in enumerate(self.columns):
             flags += [Flag(cohort.units[i], name, "imputed", 0.0) for i in np.flatnonzero(absent[name])]
-            far = np.abs(z[name]) > UNUSUAL_SD
-            flags += [Flag(cohort.units[i], name, "extrapolated", float(z[name][i])) for i in np.flatnonzero(far)]
+            for i in np.flatnonzero((x[:, j] < self.lower[j]) | (x[:, j] > self.upper[j])):
+                flags.append(
+                    Flag(cohort.units[i], name, "extrapolated", float((x[i, j] - self.centre[j]) / self.scale[j]))
+                )
         columns = tuple(f"{h:g} {self.time_unit}" for h in self.horizons) or (self.event,)
         return Prediction(cohort.units, cohort.patients, columns, risks, lp, flags=tuple(flags))
 
@@ -165,6 +176,8 @@ class FittedRadscore:
             "columns": list(self.columns),
             "centre": self.centre.tolist(),
             "scale": self.scale.tolist(),
+            "lower": self.lower.tolist(),
+            "upper": self.upper.tolist(),
             "coef": self.model.coef.tolist(),
             "intercept": float(self.model.intercept),
             "forest": self.forest is not None,
@@ -191,6 +204,8 @@ def load_radscore(folder: Path) -> FittedRadscore:
         columns=columns,
         centre=np.array(data["centre"], dtype=np.float64),
         scale=np.array(data["scale"], dtype=np.float64),
+        lower=np.array(data["lower"], dtype=np.float64),
+        upper=np.array(data["upper"], dtype=np.float64),
         model=LinearModel(terms, np.array(data["coef"], dtype=np.float64), data["intercept"]),
         forest=None if linear else load_forest(folder / "forest.npz"),
         combat=None if data["combat"] is None else Combat.from_dict(data["combat"]),

@@ -15,7 +15,7 @@ from osml.predictors.contract import Design, Prediction
 from osml.predictors.forest import fit_forest, tune_forest
 from osml.predictors.learn import cox_baseline
 from osml.predictors.nomogram import fold_numbers
-from osml.predictors.radscore import FittedRadscore, RadscoreRecipe, RegionRow
+from osml.predictors.radscore import WINSOR_SD, FittedRadscore, RadscoreRecipe, RegionRow
 from osml.predictors.selection import select
 from osml.stats.combat import Combat, fit_combat
 from osml.stats.terms import Linear, LinearModel
@@ -122,6 +122,10 @@ def fit_region(
         readings = np.stack(
             [_harmonised(combat, one, cohort.keys[recipe.site]) for one in np.moveaxis(readings, 2, 0)], axis=2
         )
+    spread = WINSOR_SD * x.std(axis=0)  # NaN where a feature has gaps: it leaves at the first step of the selection
+    lower, upper = x.mean(axis=0) - spread, x.mean(axis=0) + spread
+    x = np.clip(x, lower, upper)
+    readings = None if readings is None else np.clip(readings, lower[None, :, None], upper[None, :, None])
     patients = np.array(cohort.patients, dtype=object)
     number = int(seed.generate_state(1)[0])
     chosen = select(x, outcome, recipe.selection, groups=patients, readers=readings, seed=number)
@@ -149,6 +153,8 @@ def fit_region(
         columns=columns,
         centre=np.asarray(chosen.centre),
         scale=np.asarray(chosen.scale),
+        lower=lower[index],
+        upper=upper[index],
         model=model,
         forest=forest,
         combat=None if combat is None else _narrowed(combat, index),

@@ -5,9 +5,11 @@ The same counts as the compiled kernels give, on a CUDA card or, for tests, on t
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +84,7 @@ def device_for(device: str, work: int) -> str:
         if device == "auto":
             return "cpu"
         raise missing_extra("torch", "nets", "`device: cuda`")
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     if torch.cuda.is_available():
         return "cuda"
@@ -184,7 +186,7 @@ def _batches(items: Sequence[Levels]) -> Iterator[list[Levels]]:
 
 
 def _count(items: Sequence[Levels], device: str) -> list[Matrices]:
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     def tensor(values: Any) -> Any:
         return torch.as_tensor(np.asarray(values), device=device)
@@ -222,7 +224,7 @@ def _count(items: Sequence[Levels], device: str) -> list[Matrices]:
     def counted(at: Any, sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         begin = starts(sizes.tolist())
         whole = torch.bincount(at, minlength=int(begin[-1])).cpu().numpy()
-        return [whole[a:b] for a, b in zip(begin[:-1], begin[1:], strict=True)]
+        return [whole[a:b] for a, b in pairwise(begin.tolist())]
 
     def offset(sizes: NDArray[np.int64]) -> Any:
         return tensor(starts(sizes.tolist())[:-1])[item_of]
@@ -262,7 +264,7 @@ def _runs(
     forward: Any, goes_on: Any, came: Any, used: Any, offset: Any, row: Any, long: Any, sizes: NDArray[np.int64]
 ) -> tuple[Any, NDArray[np.int64]]:
     """Cells (direction, level, length) of all runs; lengths by doubling: each voxel's reach is added to its end's."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     directions, v = forward.shape
     end = torch.cat([torch.where(goes_on, forward, v), torch.full((directions, 1), v, device=forward.device)], 1)
@@ -281,7 +283,7 @@ def _zones(
 
     Zhang, Azad and Buluç 2020.
     """
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     v = own.numel()
     edges = torch.cat([torch.where(next_equal, forward, v), torch.where(last_equal, backward, v)])
@@ -297,4 +299,4 @@ def _zones(
         parent = new
     size = torch.bincount(parent, minlength=v)
     roots = torch.nonzero(size)[:, 0]
-    return tuple(x[roots].cpu().numpy() for x in (item_of, own + 1, size))  # type: ignore[return-value]
+    return tuple(x[roots].cpu().numpy() for x in (item_of, own + 1, size))

@@ -1,7 +1,7 @@
 """Golden cases: made-up units of every fitted predictor of a bundle, and what it said of them when it was published.
 
-They are drawn from what the bundle holds anyway: the ends of the axes, the levels, and features in standard deviations
-from the training mean. A predictor that takes scores is given made-up ones, so each link of a chain is replayed alone.
+They are drawn from what the bundle holds anyway: the ends of the axes, the levels, and mean and standard deviation of
+each feature. A predictor that takes scores is given made-up ones, so each link of a chain is replayed alone.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def golden(fitted: Fitted) -> dict[str, Any]:
     """Twenty made-up units and their probabilities, for JSON."""
     rng = np.random.default_rng(0)
     if isinstance(fitted, FittedRadscore):
-        z = np.round(np.clip(rng.normal(size=(CASES, len(fitted.columns))), -MOST_SD, MOST_SD), 3)
-        values = {name: z[:, j].tolist() for j, name in enumerate(fitted.columns)}
+        z = np.clip(rng.normal(size=(CASES, len(fitted.columns))), -MOST_SD, MOST_SD)
+        x = fitted.centre + fitted.scale * z
+        values = {name: x[:, j].tolist() for j, name in enumerate(fitted.columns)}
     else:
         assert isinstance(fitted, FittedNomogram)
         values = {item.name: _drawn(fitted, item.name, rng) for item in fitted.recipe.inputs}
@@ -77,9 +78,9 @@ def _design(fitted: Fitted, cases: Mapping[str, Any]) -> Design:
     return Design(Cohort(names, names, cohort.copies, own, kit, {}, None), scores)
 
 
-def _with_features(fitted: FittedRadscore, cohort: Cohort, z: Mapping[str, Float]) -> Cohort:
-    rows = [fitted.centre[j] + fitted.scale[j] * z[name] for j, name in enumerate(fitted.columns)]
-    x = np.column_stack(rows) if rows else np.empty((CASES, 0))
+def _with_features(fitted: FittedRadscore, cohort: Cohort, values: Mapping[str, Float]) -> Cohort:
+    """Features as an image would give them; the sites of a harmonised score take turns."""
+    x = np.column_stack([values[name] for name in fitted.columns]) if fitted.columns else np.empty((CASES, 0))
     known = ("",) if fitted.combat is None else fitted.combat.batches
     site = tuple(known[i % len(known)] for i in range(CASES))
     keys = {} if fitted.combat is None else {fitted.recipe.site: site}

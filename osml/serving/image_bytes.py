@@ -64,11 +64,11 @@ def checked(raw: bytes, kind: str) -> tuple[bytes, str]:
                 return raw, suffix  # pixels are counted by the reader before it decodes them
         raise UnreadableError(_unknown(raw, "PNG, JPEG or TIFF"))
     if raw[:2] == b"\x1f\x8b":
-        head = _inflated(raw, 544)
+        head = _begin(raw, 544)
         _within(raw, _nifti(head) if _is_nifti(head) else None)
         return raw, ".nii.gz"
     if _is_nifti(raw):
-        _nifti(raw)
+        _complete(raw, _nifti(raw))
         return raw, ".nii"
     if raw.startswith(b"NRRD"):
         _nrrd(raw)
@@ -128,8 +128,7 @@ def _nrrd(raw: bytes) -> None:
     if {"line skip", "byte skip", "lineskip", "byteskip"} & set(fields):
         raise UnreadableError("NRRD files that skip lines or bytes are not read")
     expected = _voxels(_whole(fields.get("sizes", ""))) * _NRRD_BYTES[kind]
-    if encoding != "raw":
-        _within(raw[end.end() :], expected)
+    (_complete if encoding == "raw" else _within)(raw[end.end() :], expected)
 
 
 def _meta_image(raw: bytes) -> None:
@@ -145,11 +144,12 @@ def _meta_image(raw: bytes) -> None:
             raise UnreadableError(f"the MetaImage header has {name.strip()!r} twice")
         fields[name.strip()] = value.strip()
     kind = fields.get("ElementType", "")
-    if kind not in _META_BYTES or fields.get("ElementNumberOfChannels", "1") != "1":
-        raise UnreadableError(f"MetaImage of type {kind!r} is not read; one channel of numbers is")
+    plain = fields.get("ElementNumberOfChannels", "1") == "1" and fields.get("BinaryData", "True").lower() == "true"
+    if kind not in _META_BYTES or not plain:
+        raise UnreadableError(f"MetaImage of type {kind!r} is not read; one channel of binary numbers is")
     expected = _voxels(_whole(fields.get("DimSize", ""))) * _META_BYTES[kind]
-    if fields.get("CompressedData", "False").lower() == "true":
-        _within(raw[end.end() :], expected)
+    packed = fields.get("CompressedData", "False").lower() == "true"
+    (_within if packed else _complete)(raw[end.end() :], expected)
 
 
 def _whole(text: str) -> list[int]:
@@ -161,8 +161,10 @@ def _whole(text: str) -> list[int]:
 
 def _voxels(sizes: Sequence[int]) -> int:
     """Voxels of one 3D volume; refuses more of them, or more of those."""
-    if len(sizes) < 2 or min(sizes) < 1:
+    if not sizes or min(sizes) < 1:
         raise UnreadableError(f"the header is damaged: sizes {'×'.join(map(str, sizes)) or 'none'}")
+    if len(sizes) < 3:
+        raise DimensionError(f"the file holds {len(sizes)}D values of {'×'.join(map(str, sizes))}; a volume is 3D")
     if prod(sizes[3:]) != 1:
         raise DimensionError(f"the file holds {prod(sizes[3:])} volumes; one is expected")
     voxels = prod(sizes)
@@ -171,11 +173,22 @@ def _voxels(sizes: Sequence[int]) -> int:
     return voxels
 
 
-def _inflated(raw: bytes, most: int) -> bytes:
+def _begin(raw: bytes, wanted: int) -> bytes:
+    """The first bytes of a compressed file."""
+    found = b""
     try:
-        return zlib.decompressobj(47).decompress(raw[:_HEADER], most)
+        for piece in _unpacked(raw[:_HEADER]):
+            found += piece
+            if len(found) >= wanted:
+                break
     except zlib.error:
         raise UnreadableError("the compressed file is damaged") from None
+    return found[:wanted]
+
+
+def _complete(raw: bytes, expected: int) -> None:
+    if len(raw) < expected:
+        raise UnreadableError(f"the file is cut off: {len(raw):,} bytes of {expected:,} that its header declares")
 
 
 def _within(raw: bytes, expected: int | None) -> None:
@@ -184,8 +197,8 @@ def _within(raw: bytes, expected: int | None) -> None:
         raise UnreadableError("the compressed file is not NIfTI (.nii.gz)")
     total = 0
     try:
-        for size in _unpacked(raw):
-            total += size
+        for piece in _unpacked(raw):
+            total += len(piece)
             if total > expected + _SLACK:
                 raise UnreadableError(f"the file unpacks to more than the {expected:,} bytes that its header declares")
     except zlib.error:
@@ -194,13 +207,13 @@ def _within(raw: bytes, expected: int | None) -> None:
         raise UnreadableError(f"the file unpacks to {total:,} bytes; its header declares {expected:,}")
 
 
-def _unpacked(raw: bytes) -> Iterator[int]:
-    """Sizes of the pieces that a stream unpacks to; some programs write several gzip members one after the other."""
+def _unpacked(raw: bytes) -> Iterator[bytes]:
+    """The pieces that a stream unpacks to, 1 MB each at most; some programs write several gzip members in a row."""
     unpacker = zlib.decompressobj(47)
     for start in range(0, len(raw), _HEADER):
         rest = raw[start : start + _HEADER]
         while rest:
-            yield len(unpacker.decompress(rest, _SLACK))
+            yield unpacker.decompress(rest, _SLACK)
             rest = unpacker.unconsumed_tail
             if unpacker.eof:
                 rest, unpacker = unpacker.unused_data, zlib.decompressobj(47)

@@ -21,8 +21,10 @@ from osml.errors import InvalidInputError, OsmlError, TableError
 from osml.features import Features, Unusable, compute_features, used_radiomics
 from osml.files import read_json, write_json
 from osml.imaging.errors import ImagingError, UnreadableError
+from osml.imaging.read import PICTURE_SUFFIXES
 from osml.predictors.chain import Chain
 from osml.predictors.radscore import FittedRadscore
+from osml.schema.images import VolumeInput
 from osml.schema.model import Schema
 from osml.schema.suggest import hint
 from osml.serving.image_bytes import MAX_BYTES, checked
@@ -79,15 +81,15 @@ def measure_rows(
     files : `input`, `input.mask`, … → path of each row, relative ones from `root`
     """
     names = used_radiomics(schema, [chain.name])
+    flat = _pictures(schema, names, files)
+    rows = [i for i in range(len(units)) if i not in flat]
+    parts: list[tuple[list[int], Features]] = []
     try:
-        parts = [(list(range(len(units))), compute_features(schema, names, units, files, root, readings=False))]
+        parts.append((rows, _measured(schema, names, units, files, rows, root)))
     except InvalidInputError:
-        # One image of another kind (a picture among volumes) stops them all: each is then read alone.
-        parts = [
-            ([i], compute_features(schema, names, [unit], _row(files, i), root, readings=False))
-            for i, unit in enumerate(units)
-        ]
-    return _joined(chain, parts, units)
+        # One image of another kind than the others stops them all: each is then read alone.
+        parts += [([i], _measured(schema, names, units, files, [i], root)) for i in rows]
+    return _joined(chain, parts, units, flat)
 
 
 def measure_files(
@@ -188,13 +190,35 @@ def _run(folder: Path, timeout_s: float) -> str:
     return ""
 
 
-def _row(files: Mapping[str, Sequence[str]], i: int) -> dict[str, list[str]]:
-    return {key: [paths[i]] for key, paths in files.items()}
+def _measured(
+    schema: Schema,
+    names: Sequence[str],
+    units: Sequence[str],
+    files: Mapping[str, Sequence[str]],
+    rows: Sequence[int],
+    root: Path,
+) -> Features:
+    chosen = {key: [paths[i] for i in rows] for key, paths in files.items()}
+    return compute_features(schema, names, [units[i] for i in rows], chosen, root, readings=False)
 
 
-def _joined(chain: Chain, parts: Sequence[tuple[list[int], Features]], units: Sequence[str]) -> Measured:
+def _pictures(schema: Schema, names: Sequence[str], files: Mapping[str, Sequence[str]]) -> dict[int, str]:
+    """Rows that name a picture where the model reads volumes: many features exist of either, with other values."""
+    out: dict[int, str] = {}
+    for source in dict.fromkeys(schema.radiomics()[name].of for name in names):
+        if not isinstance(schema.inputs[source], VolumeInput):
+            continue
+        for i, path in enumerate(files[source]):
+            if path.lower().endswith(PICTURE_SUFFIXES):
+                out.setdefault(i, f"{source}: {path} is a picture; the model reads volumes")
+    return out
+
+
+def _joined(
+    chain: Chain, parts: Sequence[tuple[list[int], Features]], units: Sequence[str], lost: dict[int, str] | None = None
+) -> Measured:
     """The columns that the model reads, of all rows."""
-    lost: dict[int, str] = {}
+    lost = {} if lost is None else lost
     tables: dict[str, FeatureTable] = {}
     regions: dict[str, list[dict[str, Any]]] = {}
     for rows, found in parts:
@@ -210,7 +234,7 @@ def _joined(chain: Chain, parts: Sequence[tuple[list[int], Features]], units: Se
             here = [k for k, row in enumerate(rows) if row not in lost]
             absent = [column for column in columns if column not in place]
             if absent:
-                words = f"{name}: has no {absent[0]}: a picture where the model reads volumes, or the other way round"
+                words = f"{name}: the image has no {absent[0]}: it has another number of dimensions than in training"
                 lost |= {rows[k]: words for k in here}
                 continue
             x[[rows[k] for k in here]] = table.x[np.ix_(here, [place[column] for column in columns])]

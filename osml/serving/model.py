@@ -26,7 +26,7 @@ from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curve
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields
 from osml.serving.measured import measure_files
 from osml.serving.reading import OK, read_rows
-from osml.serving.scores import explain_score, feature_label, score_curves, scores_of
+from osml.serving.scores import explain_score, feature_label, score_curves, score_scale, scores_of
 
 Float = NDArray[np.float64]
 
@@ -86,6 +86,8 @@ class Model:
     @property
     def scale(self) -> str:
         """What contributions are measured in."""
+        if isinstance(self.fitted, FittedRadscore):
+            return score_scale(self.fitted)
         return "log hazard" if self.fitted.horizons else "log odds"
 
     @property

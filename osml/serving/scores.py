@@ -32,10 +32,9 @@ def explain_score(schema: Schema, fitted: FittedRadscore, unit: Cohort) -> Expla
     row = np.array([[float(z[name][0]) for name in fitted.columns]])
     if fitted.forest is not None:
         base, values = _forest(fitted.forest, row, fitted.columns)
-        lp = float(fitted.forest.logit(row)[0])
+        base -= fitted.model.intercept  # as the score is measured
     else:
-        base, values = float(fitted.model.intercept), np.asarray(fitted.model.coef) * row[0]
-        lp = base + float(values.sum())
+        base, values = 0.0, np.asarray(fitted.model.coef) * row[0]
     table = unit.features[fitted.recipe.input]
     place = {column: j for j, column in enumerate(table.columns)}
     parts = tuple(
@@ -48,7 +47,12 @@ def explain_score(schema: Schema, fitted: FittedRadscore, unit: Cohort) -> Expla
         )
         for column, value in zip(fitted.columns, values, strict=True)
     )
-    return Explanation(base, parts, lp, "log hazard" if fitted.horizons else "log odds", REFERENCE)
+    return Explanation(base, parts, base + float(values.sum()), score_scale(fitted), REFERENCE)
+
+
+def score_scale(fitted: FittedRadscore) -> str:
+    """What a score and the contributions to it are measured in."""
+    return f"score in log {'hazard' if fitted.horizons else 'odds'}"
 
 
 def score_curves(schema: Schema, fitted: FittedRadscore) -> tuple[Curve, ...]:

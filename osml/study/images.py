@@ -16,7 +16,6 @@ import numpy as np
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort, require_outcomes
 from osml.cohort.cohort import Cohort, Exclusion
-from osml.engine import Progress
 from osml.features import Features, Unusable, compute_features, used_radiomics, with_features
 from osml.files import write_csv
 from osml.schema.load import LoadedSchema
@@ -52,10 +51,8 @@ def add_features(
     cohort, names = built.cohort, used_radiomics(loaded.schema)
     if not names:
         return WithImages(built, (), (), {}, {})
-    readings = sum(1 for name in names for _ in range(len(cohort)))
-    progress = Progress("radiomics", readings, quiet=quiet)
     features = compute_features(
-        loaded.schema, names, cohort.units, cohort.files, loaded.table_path.parent, workers=workers, progress=progress
+        loaded.schema, names, cohort.units, cohort.files, loaded.table_path.parent, workers=workers, quiet=quiet
     )
     gone = np.zeros(len(cohort), dtype=bool)
     gone[[lost.row for lost in features.unusable]] = True

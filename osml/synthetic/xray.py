@@ -29,7 +29,7 @@ TRUTH_COLUMNS = ("mrn", "lesion", "conspicuity", "laboratory_raised")
 POSITIVE, NEGATIVE = "osteosarcoma", "other"
 # Shares of (obvious lesion, raised laboratory values) among patients with osteosarcoma.
 GROUPS: Mapping[tuple[bool, bool], float] = {
-    (True, True): 0.45, (True, False): 0.25, (False, True): 0.2, (False, False): 0.1,
+    (True, True): 0.35, (True, False): 0.25, (False, True): 0.3, (False, False): 0.1,
 }  # fmt: skip
 # Ranges of conspicuity; a benign change is as conspicuous as a subtle or middling lesion.
 OBVIOUS, SUBTLE, BENIGN = (0.55, 1.0), (0.06, 0.3), (0.2, 0.7)
@@ -40,7 +40,7 @@ READING_ERROR = 0.12
 ALP_KITS = ((45.0, 125.0), (40.0, 150.0), (30.0, 110.0))
 LDH_KITS = ((120.0, 250.0), (125.0, 220.0), (208.0, 378.0))
 # log(value / upper limit): mean, SD; and what raised values add.
-_ALP, _ALP_RAISED = (float(np.log(0.6)), 0.25), (0.75, 0.40)
+_ALP, _ALP_RAISED = (float(np.log(0.6)), 0.25), (0.9, 0.40)
 _LDH, _LDH_RAISED = (float(np.log(0.75)), 0.18), (0.35, 0.30)
 # Growth multiplies ALP by this much until the plates close.
 _GROWTH, _CLOSING = 2.2, {"male": 17.0, "female": 15.0}

@@ -44,6 +44,7 @@ def test_options_of_images_need_images(
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.full
 def test_nac_with_images_lists_what_is_broken(synth: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     code, out, _ = synth("nac", "-o", str(tmp_path), "--images", "--broken", "--patients", "12", "--size", "small")
     assert code == EXIT_FINE

@@ -71,6 +71,7 @@ def test_the_truth_says_synthetic_and_names_every_tile(written: tuple[Path, Tile
         assert (row["cells_per_mm2"] == "") == (name == "non_tumor")
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_bytes(written: tuple[Path, TilesTruth], tmp_path: Path) -> None:
     folder, _ = written
     write_tiles(tmp_path, 4, seed=5, tiles_per_patient=8)

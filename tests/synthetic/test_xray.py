@@ -96,6 +96,7 @@ def test_sides_are_mirrored() -> None:
     assert right[row, 312:347].mean() > left[row, 312:347].mean() + 3
 
 
+@pytest.mark.full
 def test_the_table_is_that_of_the_schema(written: tuple[Path, BayesAuc]) -> None:
     folder, _ = written
     rows = rows_of(folder / "radiographs.csv")
@@ -115,6 +116,7 @@ def test_the_table_is_that_of_the_schema(written: tuple[Path, BayesAuc]) -> None
     assert len(files) == len(set(files)) > 15
 
 
+@pytest.mark.full
 def test_the_truth_agrees_with_the_table(written: tuple[Path, BayesAuc]) -> None:
     folder, bound = written
     said = read_json(folder / "truth.json")
