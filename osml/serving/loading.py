@@ -47,9 +47,9 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
     if predictor not in available:
         raise RunError(f"the bundle has no predictor {predictor!r}", do=hint(predictor, available))
     place = f"predictors/{predictor}"
-    check_recipe(schema, predictor, bundle.read(RECIPE) if RECIPE in files else None)
     chain = _chain(bundle, schema, predictor)
     _agree(schema, chain)
+    check_recipe(schema, predictor, bundle.read(RECIPE) if RECIPE in files else None)
     nomogram = None
     if f"{place}/nomogram.json" in files:
         nomogram = from_json(bundle.content(f"{place}/nomogram.json").decode("utf-8"))
