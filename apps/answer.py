@@ -10,7 +10,9 @@ from patient import Patient
 
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Grid
-from osml.serving import Model, Row, in_hundred, interval_words, percent, record, statement
+from osml.serving import FormTable, Model, Row, in_hundred, interval_words, percent, record, statement
+
+PICTURE_WIDTH = 420
 
 
 def show(model: Model, patient: Patient) -> None:
@@ -26,7 +28,9 @@ def show(model: Model, patient: Patient) -> None:
     if model.withheld:
         st.warning(f"No probability is shown: {plain(model.withheld)}")
     answers = model.answers(patient.table, patient.row)
-    st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
+    if answers:
+        st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
+    _regions(patient)
     for k, column in enumerate(model.columns if result.p else ()):
         with st.container(border=True):
             _risk(model, result, k, column)
@@ -34,13 +38,32 @@ def show(model: Model, patient: Patient) -> None:
     _cautions(model, patient)
     with refusals():
         explanation = model.explain(patient.table, patient.row)
+        scores = model.explain_scores(patient.table, patient.row)
     st.header("What moves this prediction")
-    st.markdown(small("Against the average patient of the training data. It describes the model, not causes."))
+    st.markdown(small(f"Against {charts.reference(explanation)}. It describes the model, not causes."))
     charts.contributions(explanation)
+    for label, inside in scores:
+        with st.expander(f"What the {plain(label)} is made of"):
+            charts.contributions(inside)
     _downloads(model, patient)
     identity = f"{model.schema.name} / {model.name}, manifest SHA-256 {model.bundle.model_hash}"
     st.markdown(f"**Model:** {plain(identity)}")
     st.markdown(f"**{plain(NOTICE)}**")
+
+
+def _regions(patient: Patient) -> None:
+    """The slice that shows most of each lesion, and what was measured."""
+    measured = patient.table.measured if isinstance(patient.table, FormTable) else None
+    if measured is None:
+        return
+    for name, picture in measured.pictures.items():
+        words = "Slice with most of the lesion; the outline of the mask is orange."
+        st.image(picture, caption=words, alt=words, width=PICTURE_WIDTH)
+        rows = tuple(
+            (str(line["region"]), f"{line['voxels']:,}", f"{100 * line['clipped_share']:.1f} %")
+            for line in measured.regions.get(name, ())
+        )
+        show_grid(Grid(("Region", "Voxels", "Cut off by the image's border"), rows))
 
 
 def _risk(model: Model, result: Row, k: int, column: str) -> None:
@@ -56,13 +79,17 @@ def _risk(model: Model, result: Row, k: int, column: str) -> None:
 
 def _cautions(model: Model, patient: Patient) -> None:
     result = patient.result
-    labels = {f.name: f.label for f in model.form()}
     if result.extrapolated:
-        far = ", ".join(labels.get(name, name) for name in result.extrapolated)
+        far = ", ".join(model.label(name) for name in result.extrapolated)
         st.warning(f"Outside the training range, so the model extrapolates: {plain(far)}.")
-    if not result.imputed:
+    asked = {field.name for field in model.form()}
+    absent = [model.label(name) for name in result.imputed if name not in asked]
+    if absent:
+        st.warning(f"Do not exist in this image and were taken at the training mean: {plain(', '.join(absent))}.")
+    estimated = [model.label(name) for name in result.imputed if name in asked]
+    if not estimated:
         return
-    st.warning(f"Not given and estimated by the model: {plain(', '.join(labels.get(n, n) for n in result.imputed))}.")
+    st.warning(f"Not given and estimated by the model: {plain(', '.join(estimated))}.")
     gaps = model.gaps(patient.table, patient.row)
     rows = tuple(
         (gap.label, gap.taken, *(f"{percent(a)} to {percent(b)}" for a, b in zip(gap.low, gap.high, strict=True)))

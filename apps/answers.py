@@ -1,15 +1,31 @@
-"""The form of a model: widgets without defaults, in the units the reader chooses."""
+"""The form of a model: widgets without defaults, in the units the reader chooses, and files where it reads images."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import streamlit as st
-from frame import plain
+from frame import plain, small
 from patient import generation
 
-from osml.serving import Field, Model
+from osml.serving import Field, ImageField, Model
 
 UNKNOWN = "\x18"
 FEW = 6
+FORMATS = {
+    "volume": "NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha)",
+    "image": "PNG, JPEG or TIFF",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was sent: cells and their units by input, files by their key, and whether gaps are meant."""
+
+    cells: dict[str, str]
+    units: dict[str, str]
+    files: dict[str, bytes]
+    gaps: bool
 
 
 def ask_units(fields: tuple[Field, ...]) -> dict[str, str]:
@@ -26,8 +42,8 @@ def ask_units(fields: tuple[Field, ...]) -> dict[str, str]:
     return chosen
 
 
-def ask(model: Model) -> tuple[dict[str, str], dict[str, str], bool] | None:
-    """The answers, their units, and whether gaps are meant; None until the form is sent."""
+def ask(model: Model) -> Given | None:
+    """The answers; None until the form is sent."""
     fields = model.form()
     units = ask_units(fields)
     missing = any(f.may_be_missing for f in fields)
@@ -39,15 +55,37 @@ def ask(model: Model) -> tuple[dict[str, str], dict[str, str], bool] | None:
             "Unanswered inputs are unknown: let the model estimate them",
             key=f"gaps {generation()}",
         )
-        if not missing:
+        if fields and not missing:
             st.markdown(":small[Every input is needed: the model was not trained to do without any.]")
+        files = _ask_files(model.images())
         sent = st.form_submit_button("Predict", type="primary")
-    return (cells, units, bool(gaps)) if sent else None
+    return Given(cells, units, files, bool(gaps)) if sent else None
 
 
-def unanswered(model: Model, cells: dict[str, str]) -> list[str]:
-    """Labels of inputs that were left empty, those said to be unknown not counted."""
-    return [f.label for f in model.form() if not cells.get(f.name, "").strip()]
+def unanswered(model: Model, given: Given) -> list[str]:
+    """Labels of inputs that were left empty although they are needed, those said to be unknown not counted."""
+    empty = [f for f in model.form() if not given.cells.get(f.name, "").strip()]
+    out = [f.label for f in empty if not (given.gaps and f.may_be_missing)]
+    return out + [image.label for image in model.images() if image.key not in given.files]
+
+
+def _ask_files(images: tuple[ImageField, ...]) -> dict[str, bytes]:
+    """One uploader a file; the names of the files play no part."""
+    if not images:
+        return {}
+    kinds = " or ".join(dict.fromkeys(FORMATS[image.kind] for image in images))
+    st.markdown(
+        small(
+            f"Images: {kinds}. A mask is drawn on the image it belongs to. The files are measured on this machine and "
+            "then forgotten; their features and one picture stay in this session. An image is always needed."
+        )
+    )
+    found = {}
+    for image in images:
+        upload = st.file_uploader(plain(image.label), key=f"file {generation()} {image.key}")
+        if upload is not None:
+            found[image.key] = upload.getvalue()
+    return found
 
 
 def _ask(field: Field) -> dict[str, str]:

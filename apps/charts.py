@@ -62,10 +62,16 @@ def contributions(explanation: Explanation) -> None:
         (name, f"{c.value:+.3f}", direction) for name, c, direction in zip(names, parts, directions, strict=True)
     )
     total = (
-        ("average patient (base)", f"{explanation.base:+.3f}", ""),
+        (f"{explanation.reference} (base)", f"{explanation.base:+.3f}", ""),
         (f"sum = {explanation.scale} of this patient", f"{explanation.lp:+.3f}", ""),
     )
     show_grid(Grid(("Input", f"Contribution ({explanation.scale})", "Direction"), (*rows, *total)))
+
+
+def reference(explanation: Explanation) -> str:
+    """Whom contributions are measured against, in words."""
+    average = explanation.reference == "average patient"
+    return "the average patient of the training data" if average else explanation.reference
 
 
 def spans(curves: tuple[Curve, ...], scale: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from osml import __version__
 from osml.errors import EXIT_CHECK, EXIT_FINE, EXIT_INTERNAL, EXIT_USER, OsmlError
+from osml.synthetic.commands import synth
 
 app = typer.Typer(
     name="osml",
@@ -21,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-synth = typer.Typer(help="Write synthetic cohorts with planted effects.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(synth, name="synth")
 radiomics = typer.Typer(help="Radiomic features of images with masks.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(radiomics, name="radiomics")
@@ -226,18 +226,6 @@ def radiomics_extract(
     )  # fmt: skip
     if failed:
         raise typer.Exit(EXIT_CHECK)
-
-
-@synth.command("nac")
-def synth_nac(
-    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")] = Path("examples/nac"),
-    patients: Annotated[int, typer.Option(min=10)] = 93,
-    seed: Annotated[int, typer.Option(min=0)] = 2026,
-) -> None:
-    """Clinical table after the published marginals of an MRI study of chemotherapy response."""
-    from osml.synthetic.nac import write_nac
-
-    typer.echo(f"wrote {write_nac(out, patients, seed)}: {patients} synthetic patients, no real person")
 
 
 @app.command()

@@ -88,6 +88,21 @@ CODES: tuple[Code, ...] = (
         "Validate with `split: {kind: leave_one_group_out}`.",
     ),
     Code(
+        "OSML020", "warn", "patients were lost because an image could not be used",
+        "The cohort is a selection: whoever has a usable image may differ from whoever has none.",
+        "Mend the files that cohort/exclusions.csv names; report the number.",
+    ),
+    Code(
+        "OSML021", "refuse", "two patients share an image",
+        "One image under two ids crosses the split, and the model is tested on what it has seen.",
+        "Check ids and paths; give every patient the image that is theirs.",
+    ),
+    Code(
+        "OSML022", "refuse", "more than a fifth of the patients have no usable image",
+        "That is usually a wrong folder or a wrong setting, not the patients.",
+        "Read the reasons in the evidence; mend paths or settings, or accept the code with the reason.",
+    ),
+    Code(
         "OSML040", "refuse", "a level has no event or no non-event",
         "Its coefficient is infinite: the likelihood has no maximum.",
         "Merge the level, drop the input, or use `estimator: firth` or `shrink: ridge`.",

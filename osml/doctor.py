@@ -14,6 +14,7 @@ FEATURES: dict[str, tuple[str, str]] = {
     "the app (osml app)": ("streamlit", "app"),
     "radiomics: compiled kernels": ("numba", "radiomics"),
     "radiomics: volumes": ("SimpleITK", "radiomics"),
+    "radiomics: DICOM": ("pydicom", "radiomics"),
     "radiomics: wavelets": ("pywt", "radiomics"),
     "radiomics: pictures": ("PIL", "radiomics"),
     "live peers of the full test suite": ("lifelines", "dev"),

@@ -120,6 +120,31 @@ def full_schema() -> dict[str, Any]:
     return data
 
 
+def image_schema() -> dict[str, Any]:
+    """A valid schema in which every key about images is written."""
+    data = minimal_schema()
+    data["cohort"]["site"] = "centre"
+    data["inputs"] |= {
+        "t2": {"kind": "volume", "column": "t2_path", "label": "T2", "mask": {"column": "t2_mask", "label": 1, "others": "keep"},
+               "body": "t2_body", "available": "visit"},
+        "xray": {"kind": "image", "column": "xray_path", "label": "X-ray", "mask": {"column": "xray_mask"},
+                 "available": "visit"},
+        "rad": {
+            "kind": "radiomics", "of": "t2", "label": "T2 radiomics",
+            "normalise": {"method": "zscore", "over": "body", "scale": 100}, "spacing": [1, 1, 3],
+            "bins": {"width": 25}, "regions": ["tumour", "tumour+2mm"], "filters": ["original", {"log": [1, 2]}],
+            "classes": ["firstorder", "glcm"], "crop": "shared", "leaving": "clip", "in_plane": True, "ibsi": False,
+            "engine": "osml", "stability": {"masks": "t2_mask2", "icc": "2,1", "min": 0.8}, "harmonise": "combat",
+        },
+        "flat": {"kind": "radiomics", "of": "xray", "bins": {"count": 32}, "stability": {"perturb": 3}},
+    }  # fmt: skip
+    data["predictors"]["radscore"] = {
+        "kind": "radscore", "label": "Rad-score", "inputs": ["rad"], "region": "best", "score": "forest",
+        "correlation": 0.9, "mrmr": 20, "penalty": "1se",
+    }  # fmt: skip
+    return data
+
+
 def write_schema(folder: Path, data: Mapping[str, Any], name: str = "study.yaml") -> Path:
     """Write a schema as block-style YAML, one key a line."""
     yaml = YAML(typ="safe", pure=True)

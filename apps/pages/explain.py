@@ -14,6 +14,9 @@ one = patient.current(model)
 if one is not None and one.result.ok:
     st.header("This session's patient")
     charts.contributions(model.explain(one.table, one.row))
+    for label, inside in model.explain_scores(one.table, one.row):
+        st.subheader(plain(label))
+        charts.contributions(inside)
 effects = model.effects()
 if not effects:
     st.info("No input entered this model: it gives every patient the same risk.")
@@ -24,6 +27,13 @@ else:
     labels = {effect.input: effect.label for effect in effects}
     chosen = st.selectbox("Input", list(labels), format_func=lambda name: plain(labels[name]))
     charts.curve(next(effect for effect in effects if effect.input == chosen), model.scale)
+for label, inside in model.score_effects():
+    st.header(f"Inside the {plain(label)}")
+    st.markdown(small("Each feature from 2 SD below to 2 SD above its training mean, the others at their means."))
+    if inside:
+        charts.spans(inside, model.scale)
+    else:
+        st.info("No feature was selected: the score is the same for every patient.")
 results = current_results()
 # The report's figures of single patients stay in the report: here nothing shows one patient's values.
 figures = results.figures("shap", model.name) if results is not None else []

@@ -6,7 +6,7 @@ from typing import Any
 
 import charts
 import streamlit as st
-from frame import current_model, current_results, heading, plain, refusals, show_figure, show_grid, small
+from frame import current_model, current_results, heading, plain, refusals, rounded, show_figure, show_grid, small
 
 from osml.runs.results import Figure, Grid
 
@@ -67,6 +67,11 @@ if results is not None:
             if one.get("low") is not None:
                 words += f" ({one['low']:+.3f} to {one['high']:+.3f})"
             st.markdown(small(words))
+compared = results.tables("regions_") if results is not None else {}
+for score in model.scores:
+    if f"regions_{score}" in compared:
+        st.header(f"Regions that {plain(score)} chose from")
+        show_grid(rounded(compared[f"regions_{score}"]))
 figures: list[tuple[str, Figure]] = []
 if results is not None:
     horizons = [f"_{horizon:g}" for horizon in model.fitted.horizons]

@@ -26,19 +26,15 @@ def one_patient() -> None:
     with right:
         if sent is not None:
             patient.forget()
-            cells, units, gaps = sent
-            left_out = unanswered(model, cells)
-            if left_out and not gaps:
-                how = (
-                    ", or say below the form that they are unknown"
-                    if any(f.may_be_missing for f in model.form())
-                    else ""
-                )
+            left_out = unanswered(model, sent)
+            if left_out:
+                unknown = not sent.gaps and any(f.may_be_missing and f.label in left_out for f in model.form())
+                how = ", or say below the form that they are unknown" if unknown else ""
                 st.error(f"Not answered: {plain(', '.join(left_out))}. Fill them in{how}.")
                 return
-            given = {name: "" if text == UNKNOWN else text for name, text in cells.items()}
-            with refusals():
-                table = model.one_row(given, units)
+            cells = {name: "" if text == UNKNOWN else text for name, text in sent.cells.items()}
+            with refusals(), st.spinner("Measuring the images …" if sent.files else "Predicting …"):
+                table = model.one_row(cells, sent.units, sent.files or None)
                 patient.remember(model, table, 0, model.predict(table)[0])
         one = patient.current(model)
         if one is None or not one.from_form:
@@ -50,6 +46,12 @@ def one_patient() -> None:
 def many_patients() -> None:
     """A table in, one row out for every row in."""
     id_column = model.schema.cohort.row or model.schema.cohort.patient
+    if model.images():
+        st.info(
+            "This model reads images, and the paths in an uploaded table are not followed. Predict patients one by one "
+            "with their files, or many of them with the command `osml predict`."
+        )
+        return
     st.markdown(
         "CSV (UTF\\-8), TSV or XLSX with the columns "
         + ", ".join(f"**{plain(f.column)}**" for f in model.form())

@@ -107,20 +107,21 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
         keys={name: tuple(texts[i] for i in index) for name, texts in keys.items()},
         outcome=outcome.take(index),
         per_row=block.row is not None,
+        files={name: tuple(paths[i] for i in index) for name, paths in parsed.files.items()},
     )
     cohort = _exclude(cohort, no_outcome[index], "no outcome", [table.where(int(i)) for i in index])
     eligible = cohort
     if schema.missing == "complete_case":
         used = {name for p in schema.predictors.values() for name in p.inputs if name in schema.inputs}
-        for name in (n for n in schema.inputs if n in used):
+        for name in (n for n in schema.values() if n in used):
             places = dict(zip(units, (table.where(int(i)) for i in index), strict=True))
             gone = np.isnan(cohort.values[name])
             cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
-            if any(p.encode.get(name, "value") != "value" for p in schema.predictors.values()):
+            if any(p.encode.get(name, "value") != "value" for p in schema.nomograms().values()):
                 low, high = cohort.kit[name]
                 reason = f"kit range of {name} missing (complete_case)"
                 cohort = _exclude(cohort, np.isnan(low) | np.isnan(high), reason, [places[u] for u in cohort.units])
-    _require_outcomes(cohort, schema, table)
+    require_outcomes(cohort, table.name)
     return BuiltCohort(cohort, eligible, table, parsed.altered, len(table.rows))
 
 
@@ -186,7 +187,7 @@ def _empty_ids(what: str, column: str, table: Table, missing: Collection[str]) -
 
 def _logarithms(schema: Schema, parsed: ParsedInputs) -> list[CellProblem]:
     """Values that some predictor cannot take the logarithm of; as multiples of an upper limit, that limit as well."""
-    logged = {(n, p.encode.get(n)) for p in schema.predictors.values() for n, how in p.terms.items() if how == "log"}
+    logged = {(n, p.encode.get(n)) for p in schema.nomograms().values() for n, how in p.terms.items() if how == "log"}
     rule = "enters as a logarithm, so it must be above 0"
     problems: list[CellProblem] = []
     for name in schema.inputs:
@@ -297,6 +298,7 @@ def _units(
 
 def _differences(i: int, j: int, parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome) -> list[str]:
     columns: dict[str, Float] = dict(parsed.values)
+    paths = [f"the path of {name}" for name, cells in parsed.files.items() if cells[i] != cells[j]]
     for name, (low, high) in parsed.kit.items():
         columns |= {f"the lower kit limit of {name}": low, f"the upper kit limit of {name}": high}
     if isinstance(outcome, BinaryOutcome):
@@ -306,7 +308,7 @@ def _differences(i: int, j: int, parsed: ParsedInputs, keys: dict[str, tuple[str
         if outcome.competing is not None:
             columns["the competing event"] = outcome.competing.astype(float)
     out = [name for name, column in columns.items() if not _same(column[i], column[j])]
-    return out + [name for name, texts in keys.items() if texts[i] != texts[j]]
+    return out + [name for name, texts in keys.items() if texts[i] != texts[j]] + paths
 
 
 def _same(a: float, b: float) -> bool:
@@ -317,15 +319,18 @@ def _exclude(cohort: Cohort, gone: NDArray[np.bool_], reason: str, places: list[
     if not gone.any():
         return cohort
     rows = np.flatnonzero(gone)
-    lost = tuple(Exclusion(cohort.units[i] if cohort.per_row else cohort.patients[i], reason, places[i]) for i in rows)
-    kept = cohort._take(np.flatnonzero(~gone), cohort.copies)
-    return Cohort(**{**kept.__dict__, "exclusions": cohort.exclusions + lost})
+    names = cohort.units if cohort.per_row else cohort.patients
+    return cohort.excluding(gone, [Exclusion(names[i], reason, places[i]) for i in rows])
 
 
-def _require_outcomes(cohort: Cohort, schema: Schema, table: Table) -> None:
+def require_outcomes(cohort: Cohort, table: str) -> None:
+    """Raise TableError where nothing could be learnt: nobody is left, or one class has fewer than 2 patients.
+
+    table : its name, for messages
+    """
     if not len(cohort):
         reasons = sorted({e.reason for e in cohort.exclusions})
-        raise TableError(f"no patient of {table.name} is left: all were excluded", do=f"Reasons: {'; '.join(reasons)}.")
+        raise TableError(f"no patient of {table} is left: all were excluded", do=f"Reasons: {'; '.join(reasons)}.")
     if isinstance(cohort.outcome, BinaryOutcome):
         event = cohort.outcome.event
         for found, word in ((event.sum(), "the event"), ((~event).sum(), "no event")):

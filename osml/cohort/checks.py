@@ -74,7 +74,7 @@ def counts_rows(first: float, n: int) -> bool:
 
 def identifiers(e: Evidence) -> Iterator[Finding]:
     """OSML010: by the column's name, or by values that only count or name patients."""
-    for name, block in e.schema.inputs.items():
+    for name, block in e.schema.values().items():
         column = block.column or name
         hit = identifier_words(column)
         if hit:
@@ -142,11 +142,12 @@ def availability(e: Evidence) -> Iterator[Finding]:
     """OSML014: an input of a predictor is known only after the prediction is made."""
     times = list(e.schema.times)
     moment = times.index(e.schema.time_of_prediction)
-    for name, block in e.schema.inputs.items():
-        if times.index(block.available) > moment:
+    for name in e.schema.inputs:
+        known = e.schema.available(name)
+        if times.index(known) > moment:
             users = [p for p, predictor in e.schema.predictors.items() if name in predictor.inputs]
             if users:
-                moments = f"known at {block.available!r}, predicted at {e.schema.time_of_prediction!r}"
+                moments = f"known at {known!r}, predicted at {e.schema.time_of_prediction!r}"
                 evidence = f"{moments}, used by {', '.join(users)}"
                 yield Finding("OSML014", evidence, name)
 

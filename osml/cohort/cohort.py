@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,25 @@ Outcome = BinaryOutcome | SurvivalOutcome
 
 
 @dataclass(frozen=True)
+class FeatureTable:
+    """Features computed from each unit's own images, label-free: nothing about another unit is in a row.
+
+    columns : names
+    x : (n, p); NaN where a feature does not exist for a unit
+    readings : (n, p, k), the same features from k other segmentations (a second reader, perturbed masks); NaN rows
+        where a unit was not read again; None without stability
+    """
+
+    columns: tuple[str, ...]
+    x: Float
+    readings: Float | None = None
+
+    def take(self, index: NDArray[np.intp]) -> FeatureTable:
+        readings = None if self.readings is None else self.readings[index]
+        return replace(self, x=self.x[index], readings=readings)
+
+
+@dataclass(frozen=True)
 class Exclusion:
     """A patient who is not in the cohort, and why."""
 
@@ -69,6 +88,8 @@ class Cohort:
     kit : lab → (low, high) arrays (n,) in the lab's unit
     keys : column → texts (n,), for splits and checks (site, group, date, hold-out)
     outcome : None for rows to predict
+    files : image input, or `input.mask` and alike → path of each unit as the table gives it, "" = missing
+    features : radiomics input → its features
     """
 
     units: tuple[str, ...]
@@ -80,6 +101,8 @@ class Cohort:
     outcome: Outcome | None
     per_row: bool = False
     exclusions: tuple[Exclusion, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    features: Mapping[str, FeatureTable] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.units)
@@ -124,6 +147,19 @@ class Cohort:
             copies += [copy] * len(rows)
         return self._take(np.array(index, dtype=np.intp), np.array(copies, dtype=np.intp), gathered=True)
 
+    def take(self, index: NDArray[np.intp]) -> Cohort:
+        """The units at these positions."""
+        return self._take(index, self.copies)
+
+    def excluding(self, gone: NDArray[np.bool_], lost: Iterable[Exclusion]) -> Cohort:
+        """Without the units that `gone` marks; `lost` says who they are and why."""
+        return replace(self.take(np.flatnonzero(~gone)), exclusions=(*self.exclusions, *lost))
+
+    def with_features_of(self, inputs: Iterable[str]) -> Cohort:
+        """Only the features that these inputs name: a task is sent no more than it needs."""
+        wanted = set(inputs)
+        return replace(self, features={name: table for name, table in self.features.items() if name in wanted})
+
     def without_outcome(self) -> Cohort:
         """The same units as a predictor sees them when it predicts."""
         return replace(self, outcome=None)
@@ -138,4 +174,6 @@ class Cohort:
             kit={name: (low[index], high[index]) for name, (low, high) in self.kit.items()},
             keys={name: tuple(texts[i] for i in index) for name, texts in self.keys.items()},
             outcome=None if self.outcome is None else self.outcome.take(index),
+            files={name: tuple(paths[i] for i in index) for name, paths in self.files.items()},
+            features={name: table.take(index) for name, table in self.features.items()},
         )

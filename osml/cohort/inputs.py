@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,8 @@ from osml.cohort.cells import CellProblem, Column, parse_levels, parse_numbers
 from osml.cohort.table import Table
 from osml.cohort.units import conversion_factor
 from osml.errors import TableError
-from osml.schema.model import BinaryInput, CategoryInput, ColumnUnit, Input, Kit, LabInput, Schema
+from osml.schema.images import ImageInput, RadiomicsInput, VolumeInput
+from osml.schema.model import BinaryInput, CategoryInput, ColumnUnit, Input, Kit, LabInput, Schema, ValueInput
 from osml.schema.suggest import hint
 
 Float = NDArray[np.float64]
@@ -27,6 +28,7 @@ class ParsedInputs:
     kit: dict[str, tuple[Float, Float]] = field(default_factory=dict)
     problems: list[CellProblem] = field(default_factory=list)
     altered: dict[str, dict[str, int]] = field(default_factory=dict)
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse_inputs(schema: Schema, table: Table, where: Where, names: Collection[str] | None = None) -> ParsedInputs:
@@ -35,7 +37,11 @@ def parse_inputs(schema: Schema, table: Table, where: Where, names: Collection[s
     require_columns(columns_of(wanted, where), table)
     missing = set(schema.cohort.missing)
     out = ParsedInputs()
+    for key, source in file_columns(wanted).items():
+        out.files[key] = tuple("" if cell in missing else cell for cell in table.column(source))
     for name, block in wanted.items():
+        if not isinstance(block, ValueInput):
+            continue
         column = _parse(name, block, table, missing, where)
         out.values[name] = column.values
         out.problems += column.problems
@@ -51,6 +57,10 @@ def columns_of(inputs: dict[str, Input], where: Where) -> list[tuple[str, str]]:
     """(column, file:line that asks for it) of every column that these inputs read."""
     out: list[tuple[str, str]] = []
     for name, block in inputs.items():
+        if not isinstance(block, ValueInput):
+            places = file_columns({name: block})
+            out += [(column, where("inputs", *key.split("."))) for key, column in places.items()]
+            continue
         out.append((block.column or name, where("inputs", name, "column")))
         if isinstance(block, LabInput) and block.kit is not None:
             sides = (("low", block.kit.low), ("high", block.kit.high))
@@ -58,6 +68,21 @@ def columns_of(inputs: dict[str, Input], where: Where) -> list[tuple[str, str]]:
         unit = getattr(block, "table_unit", None)
         if isinstance(unit, ColumnUnit):
             out.append((unit.column, where("inputs", name, "table_unit")))
+    return out
+
+
+def file_columns(inputs: Mapping[str, Input]) -> dict[str, str]:
+    """Every column of paths: `input`, `input.mask`, `input.body`, and `input.stability` for a second reader's masks."""
+    out: dict[str, str] = {}
+    for name, block in inputs.items():
+        if isinstance(block, (VolumeInput, ImageInput)):
+            out[name] = block.column or name
+            if block.mask is not None:
+                out[f"{name}.mask"] = block.mask.column
+        if isinstance(block, VolumeInput) and block.body is not None:
+            out[f"{name}.body"] = block.body
+        if isinstance(block, RadiomicsInput) and block.stability is not None and block.stability.masks is not None:
+            out[f"{name}.stability"] = block.stability.masks
     return out
 
 
@@ -72,7 +97,7 @@ def require_columns(asked: list[tuple[str, str]], table: Table) -> None:
         )
 
 
-def _parse(name: str, block: Input, table: Table, missing: set[str], where: Where) -> Column:
+def _parse(name: str, block: ValueInput, table: Table, missing: set[str], where: Where) -> Column:
     cells = table.column(block.column or name)
     if isinstance(block, (BinaryInput, CategoryInput)):
         groups = block.groups if isinstance(block, CategoryInput) else None

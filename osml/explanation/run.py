@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from osml.predictors.chain import Chain, load_chain
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete
 from osml.predictors.nomogram import FittedNomogram
+from osml.predictors.radscore import FittedRadscore
 from osml.runs.cohort_store import load_cohort
 from osml.schema.model import BinaryInput, CategoryInput, Schema, SurvivalTarget
 from osml.schema.suggest import hint
@@ -104,6 +105,8 @@ def explain_run(run: Path, predictor: str | None = None) -> Explained:
     if isinstance(chain.fitted, FittedNomogram):
         means = np.array(read_json(place / "background.json")["means"])
         return _additive(predictor, scale, chain, chain.fitted, cohort, means)
+    if isinstance(chain.fitted, FittedRadscore):
+        return _radscore(predictor, scale, chain.fitted, cohort, schema.validation.seed)
     return _by_coalitions(predictor, scale, chain, cohort, schema)
 
 
@@ -133,21 +136,43 @@ def _by_coalitions(name: str, scale: str, chain: Chain, cohort: Cohort, schema: 
     def predict(rows: Mapping[str, Float]) -> Float:
         return chain.fitted.predict(_design(bare, design, rows)).lp
 
-    rng = np.random.default_rng([schema.validation.seed, 3])
-    chosen = np.sort(rng.permutation(len(cohort))[:BACKGROUND])
+    shap, method = _coalitions(predict, values, schema.validation.seed)
+    columns = tuple(_column(schema, i, values[i]) for i in inputs)
+    return Explained(name, scale, method, shap, columns, cohort.units)
+
+
+def _radscore(name: str, scale: str, fitted: FittedRadscore, cohort: Cohort, seed: int) -> Explained:
+    """Contributions of the selected features, in standard deviations from the training mean."""
+    if not fitted.columns:
+        raise NotEstimableError(f"{name}: nothing was selected, so every patient has the same score")
+    z, absent = fitted.standardised(cohort.without_outcome())
+    forest = fitted.forest
+    if forest is None:
+        shap = additive_shap(fitted.model, z, np.zeros(len(fitted.columns)))
+        method = "exact: the score is a sum of standardised features; measured from the mean of the training patients"
+    else:
+        shap, method = _coalitions(lambda rows: forest.logit(np.column_stack(list(rows.values()))), z, seed)
+    columns = tuple(Column(c, c.replace("|", " "), "SD", (), z[c], absent[c]) for c in fitted.columns)
+    return Explained(name, scale, method, shap, columns, cohort.units)
+
+
+def _coalitions(
+    predict: Callable[[Mapping[str, Float]], Float], values: Mapping[str, Float], seed: int
+) -> tuple[Shap, str]:
+    """SHAP values of any predictor against some training rows, and in words how they came about."""
+    n = len(next(iter(values.values())))
+    chosen = np.sort(np.random.default_rng([seed, 3]).permutation(n)[:BACKGROUND])
     background = {i: x[chosen] for i, x in values.items()}
-    d, walks = len(inputs), len(cohort) * len(chosen)
-    if d <= MOST_INPUTS and 2**d * walks <= MOST_CALLS:
+    if len(values) <= MOST_INPUTS and 2 ** len(values) * n * len(chosen) <= MOST_CALLS:
         shap = subset_shap(predict, values, background)
         method = f"exact over all coalitions of inputs, against {len(chosen)} training patients; {shap.calls:,} rows"
     else:
-        shap = permutation_shap(predict, values, background, permutations=PERMUTATIONS, seed=schema.validation.seed)
+        shap = permutation_shap(predict, values, background, permutations=PERMUTATIONS, seed=seed)
         method = (
             f"{PERMUTATIONS} antithetic pairs of orders of the inputs, against {len(chosen)} training patients; "
             f"{shap.calls:,} rows; largest standard error {shap.error.max():.2g}"
         )
-    columns = tuple(_column(schema, i, values[i]) for i in inputs)
-    return Explained(name, scale, method + " predicted", shap, columns, cohort.units)
+    return shap, method + " predicted"
 
 
 def _design(cohort: Cohort, design: Design, rows: Mapping[str, Float]) -> Design:

@@ -23,6 +23,12 @@ class DimensionError(ImagingError):
     reason = "dimension"
 
 
+class SeriesError(ImagingError):
+    """Files that do not form one volume: several series, missing or doubled slices."""
+
+    reason = "series"
+
+
 class GeometryError(ImagingError):
     """Mask and image lie on different grids."""
 

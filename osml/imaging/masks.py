@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from osml.imaging.errors import EmptyMaskError, GeometryError, LabelError, NonFiniteError
+from osml.imaging.grids import difference
 from osml.imaging.volume import Volume
 
 # A shift of the origin below this share of a voxel is a rounding of the header and is aligned.
@@ -28,7 +31,8 @@ def align(image: Volume, mask: Volume) -> tuple[Volume, float]:
     Raises
     ------
     GeometryError
-        Size, spacing or direction differ, or the origin by half a voxel or more. Both grids are printed.
+        Size, spacing or direction differ, or the origin by half a voxel or more. Both grids are printed, and what
+        differs where it can be told: slices in reverse order, permuted axes, a shift, another resolution.
     """
     same = (
         image.size == mask.size
@@ -40,12 +44,14 @@ def align(image: Volume, mask: Volume) -> tuple[Volume, float]:
     drift = float(np.max(np.abs(np.subtract(image.origin_mm, mask.origin_mm)) / np.array(image.spacing_mm)))
     if drift >= DRIFT_VOXELS:
         raise _mismatch(image, mask)
-    return Volume(mask.array, image.spacing_mm, image.origin_mm, image.direction, mask.name), drift
+    return replace(image, array=mask.array, name=mask.name, notes=mask.notes), drift
 
 
 def _mismatch(image: Volume, mask: Volume) -> GeometryError:
+    words = difference(image, mask)
     return GeometryError(
-        f"mask and image grids differ\n  image {image.name}: {image.grid()}\n  mask  {mask.name}: {mask.grid()}",
+        f"mask and image grids differ\n  image {image.name}: {image.grid()}\n  mask  {mask.name}: {mask.grid()}"
+        + (f"\n  {words}" if words else ""),
         why="Features would be read beside the lesion. Nothing was changed.",
         do="Re-export the mask from the image that it was drawn on.",
     )

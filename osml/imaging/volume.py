@@ -23,6 +23,7 @@ class Volume:
     origin_mm : centre of the first voxel, x, y(, z)
     direction : row-major direction cosines; the identity by default
     name : file or other words for messages
+    notes : what a reader should know (text burned into the pixels, lossy compression)
 
     Raises
     ------
@@ -34,6 +35,7 @@ class Volume:
     origin_mm: tuple[float, ...] = ()
     direction: tuple[float, ...] = ()
     name: str = "image"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.array.ndim

@@ -23,10 +23,10 @@ from osml.predictors.contract import NO_INTERVAL, Design, Flag, Prediction
 from osml.predictors.learn import Learnt, complete, cox_baseline, learn, shrunken
 from osml.predictors.recipe import GlmRecipe, recipe_from_dict
 from osml.predictors.refits import (
+    OPTIMISM,
     IntervalRefits,
     Refits,
     Slope,
-    calibration_slopes,
     draw_weights,
     interval_refits,
     optimism_slope,
@@ -38,6 +38,9 @@ from osml.stats.terms import LinearModel, design_matrix, term_from_dict, term_to
 
 Float = NDArray[np.float64]
 FORMAT = 1
+SMALLEST_SPREAD = 1e-9  # of a score, in log odds or log hazard
+# Repeating what made the scores as well would take hours; benchmarks/fed_shrinkage.py shows what holding them costs.
+SCORES_FIXED = "optimism bootstrap, scores held fixed"
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,8 @@ def develop(
         raise NotEstimableError("a predictor cannot be fitted to patients without outcomes")
     boot_seed, fold_seed = seed.spawn(2)
     values = recipe.values(design)
+    recipe = _varying(recipe, values)
+    values = {item.name: values[item.name] for item in recipe.inputs}
     ones = np.ones(len(cohort))
     folds = fold_numbers(design, recipe.inner_folds, fold_seed)
     learnt = learn(recipe, values, outcome, ones, folds)
@@ -241,11 +246,12 @@ def develop(
     weights = draw_weights(cohort.patients, recipe.bootstraps, np.random.default_rng(boot_seed))
     refits = Refits(np.empty((0, len(cohort))), weights[:0], np.zeros(0, dtype=bool), {})
     slope = Slope(1.0, "none", 0, 0)
-    scored = any(i.kind == "score" for i in recipe.inputs)
-    if bootstrap or (recipe.shrink == "uniform" and not scored):
+    if bootstrap or recipe.shrink == "uniform":
         refits = refit(recipe, values, outcome, weights, folds)
     if recipe.shrink == "uniform":
-        slope = _nested_slope(recipe, values, outcome, folds) if scored else optimism_slope(refits, lp, outcome)
+        slope = optimism_slope(refits, lp, outcome)
+        if any(i.kind == "score" for i in recipe.inputs) and slope.source == OPTIMISM:
+            slope = replace(slope, source=SCORES_FIXED)
     model = learnt.model if slope.source == "none" else shrunken(learnt.model, slope.value, filled, outcome, ones)
     survival: tuple[float, ...] = ()
     if isinstance(outcome, SurvivalOutcome):
@@ -290,18 +296,15 @@ def _cox_wald(model: LinearModel, values: Mapping[str, Float], outcome: Outcome)
     return CoxWald(axes.log_hazard_variance, axes.mean_design) if axes.log_hazard_variance else None
 
 
-def _nested_slope(recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, folds: NDArray[np.intp]) -> Slope:
-    """Slope on inner out-of-fold linear predictors, for models fed by scores: a bootstrap would reuse those scores."""
-    lp = np.full(len(folds), np.nan)
-    for k in np.unique(folds):
-        learnt = learn(recipe, values, outcome, (folds != k).astype(float), folds)
-        filled, _ = complete(learnt.imputer, values)
-        here = folds == k
-        lp[here] = learnt.model.lp(filled)[here] if learnt.model.terms else learnt.model.intercept
-    value = float(calibration_slopes(lp[None], outcome, np.ones((1, len(lp))))[0])
-    if np.isnan(value):
-        return Slope(0.0, "out-of-fold scores are constant", 0, 0)
-    return Slope(min(max(value, 0.0), 1.0), "nested cross-validation", len(np.unique(folds)), 0)
+def _varying(recipe: GlmRecipe, values: Mapping[str, Float]) -> GlmRecipe:
+    """Without scores that do not vary: their predictor selected nothing in any inner fold. They have no coefficient."""
+    flat = {i.name for i in recipe.inputs if i.kind == "score" and np.ptp(values[i.name]) < SMALLEST_SPREAD}
+    kept = tuple(item for item in recipe.inputs if item.name not in flat)
+    if not kept:
+        raise NotEstimableError(
+            f"{recipe.name}: {', '.join(sorted(flat))} is the same for every patient out of fold: nothing was selected"
+        )
+    return replace(recipe, inputs=kept)
 
 
 def fold_numbers(design: Design, folds: int, seed: np.random.SeedSequence) -> NDArray[np.intp]:

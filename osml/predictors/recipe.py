@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import Cohort
 from osml.errors import InvalidInputError
 from osml.predictors.contract import Design
-from osml.schema.model import BinaryInput, CategoryInput, LabInput, NomogramPredictor, NumberInput, Rcs, Schema
+from osml.schema.model import (
+    BinaryInput,
+    CategoryInput,
+    LabInput,
+    NomogramPredictor,
+    NumberInput,
+    Rcs,
+    Schema,
+    SurvivalTarget,
+)
 
 Float = NDArray[np.float64]
 Select = Literal["none", "univariable", "backward", "lasso"]
@@ -116,6 +125,7 @@ def _entered(item: InputRecipe, cohort: Cohort) -> Float:
 def recipe_of(schema: Schema, name: str) -> GlmRecipe:
     """Recipe of the nomogram predictor `name` of a schema."""
     block = schema.predictors[name]
+    assert isinstance(block, NomogramPredictor)
     inner = schema.validation.inner
     optimism = schema.validation.optimism
     return GlmRecipe(
@@ -138,7 +148,9 @@ def recipe_from_dict(data: dict[str, Any]) -> GlmRecipe:
 
 def _input(schema: Schema, block: NomogramPredictor, name: str) -> InputRecipe:
     if name in schema.predictors:
-        return InputRecipe(name, f"{name} score", "score", unit="log odds")
+        label = getattr(schema.predictors[name], "label", None) or f"{name} score"
+        unit = "log hazard" if isinstance(schema.target, SurvivalTarget) else "log odds"
+        return InputRecipe(name, label, "score", unit=unit)
     spec = schema.inputs[name]
     label = spec.label or name
     if isinstance(spec, (BinaryInput, CategoryInput)):

@@ -32,6 +32,7 @@ from osml.stats.terms import LinearModel, design_matrix
 
 Float = NDArray[np.float64]
 # Below this share of estimable replicates the slope would come from the easy samples only.
+OPTIMISM = "optimism bootstrap"
 MIN_ESTIMABLE = 0.75
 
 
@@ -158,7 +159,7 @@ def optimism_slope(refits: Refits, lp: Float, outcome: Outcome) -> Slope:
     if np.isnan(apparent) or not defined.any():
         return Slope(0.0, "nothing was selected, or scores are constant", B, B)
     value = float(apparent - optimism[defined].mean())
-    return Slope(min(max(value, 0.0), 1.0), "optimism bootstrap", B, B - int(defined.sum()))
+    return Slope(min(max(value, 0.0), 1.0), OPTIMISM, B, B - int(defined.sum()))
 
 
 def calibration_slopes(lp: Float, outcome: Outcome, weights: Float) -> Float:

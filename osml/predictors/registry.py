@@ -10,6 +10,8 @@ import numpy as np
 
 from osml.predictors.contract import Design, Fitted
 from osml.predictors.nomogram import fit_nomogram, load_nomogram
+from osml.predictors.radscore import load_radscore, radscore_recipe
+from osml.predictors.radscore_fit import fit_radscore
 from osml.predictors.recipe import recipe_of
 from osml.schema.model import Schema
 
@@ -26,7 +28,14 @@ def _fit_nomogram(schema: Schema, name: str, design: Design, seed: np.random.See
     return fit_nomogram(recipe_of(schema, name), design, seed, final=final)
 
 
-KINDS: dict[str, Kind] = {"nomogram": Kind(_fit_nomogram, load_nomogram)}
+def _fit_radscore(schema: Schema, name: str, design: Design, seed: np.random.SeedSequence, final: bool) -> Fitted:
+    return fit_radscore(radscore_recipe(schema, name), design, seed)
+
+
+KINDS: dict[str, Kind] = {
+    "nomogram": Kind(_fit_nomogram, load_nomogram),
+    "radscore": Kind(_fit_radscore, load_radscore),
+}
 
 
 def fit_predictor(schema: Schema, name: str, design: Design, seed: np.random.SeedSequence, *, final: bool) -> Fitted:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from osml.cache import Cache, content_key, default_folder
-from osml.engine import Progress, run_tasks
-from osml.errors import InvalidInputError, OsmlError
-from osml.files import atomic_write, sha256_file, write_csv
-from osml.imaging.errors import ImagingError, UnreadableError
-from osml.imaging.read import read_image, read_mask
-from osml.imaging.volume import simple_itk
-from osml.radiomics import extract
+from osml.cache import default_folder
+from osml.engine import Progress
+from osml.errors import InvalidInputError
+from osml.files import atomic_write, write_csv
+from osml.radiomics.jobs import Failure, Job, Work, run_works
 from osml.radiomics.names import feature_dictionary
-from osml.radiomics.settings import Settings, read_settings, resolved
+from osml.radiomics.settings import Settings, read_settings
+from osml.radiomics.table import FACTS, FeatureTable, parquet_bytes, wide
 
-# Part of every cache key: raise it when any value changes.
-ENGINE_VERSION = 1
 REQUIRED, OPTIONAL = ("patient", "image", "mask"), ("name", "body")
-_FACTS = ("voxels", "clipped_share", "in_plane_only", "mask_drift_voxels", "one_level_images")
 
 
 @dataclass(frozen=True)
@@ -98,70 +90,31 @@ def read_images_table(path: Path, settings: Settings, cache: Path) -> list[Task]
     return tasks
 
 
-def extract_one(task: Task) -> tuple[pd.DataFrame, bool]:
-    """Features of one task, and whether they came from the cache.
-
-    Raises
-    ------
-    ImagingError
-        With the patient in its message.
-    """
-    files = [task.image, task.mask, *([task.body] if task.body else [])]
-    for file in files:
-        if not file.is_file():
-            raise UnreadableError(f"{task.patient}: {file}: no such file")
-    facts = json.dumps({"engine": ENGINE_VERSION, "body": task.body is not None, **resolved(task.settings)})
-    key = content_key([facts, *map(sha256_file, files), *(file.name.partition(".")[2] for file in files)])
-    cache = Cache(task.cache / "radiomics", ".parquet")
-    kept = cache.load(key)
-    if kept is not None:
-        return pd.read_parquet(io.BytesIO(kept)), True
-    simple_itk().ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        body = read_mask(task.body) if task.body else None
-        table = extract(read_image(task.image), read_mask(task.mask), task.settings, body=body)
-    except ImagingError as error:
-        raise type(error)(f"{task.patient}: {error.what}", why=error.why, do=error.do) from error
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    cache.store(key, buffer.getvalue())
-    return table, False
-
-
 def extract_all(tasks: list[Task], *, workers: int | None = None, progress: Progress | None = None) -> Extracted:
     """Run all tasks; what fails becomes a reason and does not stop the others."""
-    rows: dict[str, dict[str, Any]] = {
-        task.patient: {"patient": task.patient, "reason": "", "detail": ""} for task in tasks
-    }
-    results: dict[int, dict[str, Any]] = {}
+    works = [Work(Job(f"{t.patient}|{t.name}", t.patient, t.image, t.mask, t.body), t.settings, t.cache) for t in tasks]
+    done = dict(run_works(works, workers=workers, progress=progress))
+    row_of: dict[str, int] = {}
+    reasons: list[list[Failure]] = []
+    parts: list[tuple[int, str, FeatureTable]] = []
     from_cache = 0
-    for outcome in run_tasks(extract_one, tasks, workers=workers, progress=progress):
-        if outcome.error is None:
-            table, cached = outcome.result
-            from_cache += cached
-            results[outcome.index] = _wide(table, tasks[outcome.index].name)
-            continue
-        if not isinstance(outcome.error, OsmlError):
-            raise outcome.error
-        reason = getattr(outcome.error, "reason", "refused")
-        results[outcome.index] = {"reason": reason, "detail": outcome.error.what}
     for index, task in enumerate(tasks):  # in the table's order, whoever finished first
-        found = results[index]
-        row = rows[task.patient]
-        for column in ("reason", "detail"):
-            text = found.pop(column, "")
-            row[column] = "; ".join(part for part in (row[column], text) if part)
-        row.update(found)
-    table = pd.DataFrame(list(rows.values()))
-    return Extracted(table, int((table["reason"] != "").sum()), from_cache)
-
-
-def _wide(table: pd.DataFrame, name: str) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for row in table.to_dict("records"):
-        region = row.pop("region")
-        out |= {f"{name}|{region}|{feature}": value for feature, value in row.items()}
-    return out
+        row = row_of.setdefault(task.patient, len(row_of))
+        if row == len(reasons):
+            reasons.append([])
+        result, cached = done[index]
+        from_cache += cached
+        if isinstance(result, Failure):
+            reasons[row].append(result)
+        else:
+            parts.append((row, task.name, result))
+    head = pd.DataFrame({
+        "patient": list(row_of),
+        "reason": ["; ".join(f.reason for f in failed) for failed in reasons],
+        "detail": ["; ".join(f.message for f in failed) for failed in reasons],
+    }, dtype=object)  # fmt: skip
+    table = pd.concat([head, wide(len(head), parts)], axis=1)
+    return Extracted(table, sum(map(bool, reasons)), from_cache)
 
 
 def extract_file(
@@ -185,16 +138,15 @@ def extract_file(
     done = extract_all(tasks, workers=workers, progress=Progress("radiomics", len(tasks), quiet=quiet))
     columns = [str(c) for c in done.table]
     if out.suffix == ".parquet":
-        buffer = io.BytesIO()
-        done.table.to_parquet(buffer, index=False)
-        atomic_write(out, buffer.getvalue())
+        atomic_write(out, parquet_bytes(done.table))
     else:
         write_csv(out, columns, done.table.astype(object).where(done.table.notna(), None).values.tolist())
-    features = [c for c in columns if "|" in c and c.rsplit("|", 1)[1] not in _FACTS]
+    features = [c for c in columns if "|" in c and c.rsplit("|", 1)[1] not in FACTS]
     words = feature_dictionary(features, chosen)
     write_csv(out.with_suffix(".dictionary.csv"), list(map(str, words)), words.values.tolist())
-    for row in done.table[done.table["reason"] != ""].itertuples():
-        say(f"  {row.patient}: {row.reason}: {str(row.detail).splitlines()[0]}")
+    for patient, reason, detail in done.table[["patient", "reason", "detail"]].to_numpy().tolist():
+        if reason:
+            say(f"  {patient}: {reason}: {detail.splitlines()[0]}")
     patients = len(done.table)
     say(
         f"wrote {out}: {patients} patients, {patients - done.failed} complete, {done.failed} with a reason, "

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from osml.radiomics.kernels import binned
+
 
 def bin_edges(values: NDArray[Any], *, width: float | None = None, count: int | None = None) -> NDArray[Any]:
     """Ascending bin edges; every bin is closed below and open above.
@@ -39,4 +41,4 @@ def discretise(values: NDArray[Any], *, width: float | None = None, count: int |
     >>> discretise(np.array([3.0, 24.9, 25.0, 52.0]), width=25)
     array([1, 1, 2, 3])
     """
-    return np.digitize(values, bin_edges(values, width=width, count=count)).astype(np.int64)
+    return binned(values, bin_edges(values, width=width, count=count))

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from osml.errors import missing_extra
 from osml.imaging.errors import DimensionError
 from osml.imaging.volume import Volume, simple_itk, to_sitk
+from osml.radiomics.regions import box_of
 
+# The coif1 filters reach 5 voxels.
+WAVELET_MARGIN = 8
 FILTERS = ("original", "wavelet", "log", "square", "squareroot", "logarithm", "exponential", "gradient")
 
 
@@ -34,8 +37,8 @@ def filtered(
         largest absolute value, so they depend on the crop; `gradient` is the magnitude per mm.
     log_sigma_mm : widths for `log`
     in_plane : wavelet within the slices only
-    focus : bool, shape of the image; `log` is computed around it with a margin of 8 sigma and is NaN further
-        out; none: everywhere
+    focus : bool, shape of the image; `log` and `wavelet` are computed around it, with a margin of 8 sigma or 8
+        voxels, and are NaN outside its box; none: everywhere
 
     Yields
     ------
@@ -45,7 +48,7 @@ def filtered(
         if name == "original":
             yield name, image.array
         elif name == "wavelet":
-            yield from _wavelet(image.array, in_plane)
+            yield from _wavelet(image.array, in_plane, focus)
         elif name == "log":
             for sigma in log_sigma_mm:
                 yield f"log-sigma-{str(float(sigma)).replace('.', '-')}-mm-3D", _log(image, sigma, focus)
@@ -71,37 +74,50 @@ def _point(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _log(image: Volume, sigma_mm: float, focus: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    if focus is not None:
-        at = np.argwhere(focus)
-        margin = np.ceil(8 * sigma_mm / np.array(image.spacing_mm[::-1])).astype(int)
-        low, high = np.maximum(at.min(axis=0) - margin, 0), np.minimum(at.max(axis=0) + 1 + margin, focus.shape)
-        out = np.full(focus.shape, np.nan, dtype=np.float32)
-        out[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))] = _log(
-            image.window(low, high), sigma_mm, None
-        )
-        return out
-    need = np.maximum(np.ceil(sigma_mm / np.array(image.spacing_mm)) + 1, 4)
-    if np.any(np.array(image.size) < need):
+    from osml.radiomics.laplacian import laplacian
+
+    spacing = image.spacing_mm[::-1]
+    whole = (0,) * image.array.ndim, image.array.shape
+    low, high = whole if focus is None else box_of(focus)
+    margin = np.ceil(8 * sigma_mm / np.array(spacing)).astype(int)
+    start = np.maximum(np.array(low) - margin, 0)
+    part = image.array[tuple(map(slice, start, np.minimum(np.array(high) + margin, image.array.shape)))]
+    need = np.maximum(np.ceil(sigma_mm / np.array(spacing)) + 1, 4)
+    if np.any(np.array(part.shape) < need):
         raise DimensionError(
-            f"{image.name}: {image.size} voxels are too few for a Laplacian of Gaussian of {sigma_mm:g} mm",
+            f"{image.name}: {part.shape[::-1]} voxels are too few for a Laplacian of Gaussian of {sigma_mm:g} mm",
             do="Leave out `log`, or use a smaller sigma.",
         )
-    sitk = simple_itk()
-    return sitk.GetArrayFromImage(
-        sitk.LaplacianRecursiveGaussian(to_sitk(image), sigma=float(sigma_mm), normalizeAcrossScale=True)
-    )
+    wanted = [(int(a - s), int(b - s)) for a, b, s in zip(low, high, start, strict=True)]
+    return _placed(laplacian(part, sigma_mm, spacing, wanted), low, image.array.shape)
 
 
-def _wavelet(x: NDArray[np.float64], in_plane: bool) -> Iterator[tuple[str, NDArray[np.float64]]]:
+def _placed(part: NDArray[Any], low: Sequence[int] | NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[Any]:
+    """`part` in an array of `shape` that is NaN elsewhere."""
+    if part.shape == shape:
+        return part
+    out = np.full(shape, np.nan, dtype=part.dtype)
+    out[tuple(slice(int(a), int(a) + size) for a, size in zip(low, part.shape, strict=True))] = part
+    return out
+
+
+def _wavelet(
+    x: NDArray[np.float64], in_plane: bool, focus: NDArray[np.bool_] | None
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
     try:
         import pywt
     except ImportError as error:
         raise missing_extra("PyWavelets", "radiomics", "wavelet filters") from error
+    shape = x.shape
+    low, high = ((0,) * x.ndim, shape) if focus is None else box_of(focus)
+    start = np.maximum(np.array(low) - WAVELET_MARGIN, 0)
+    x = x[tuple(map(slice, start, np.minimum(np.array(high) + WAVELET_MARGIN, shape)))]
     axes = tuple(range(x.ndim - 1, -1, -1))[: 2 if in_plane else None]
     even = np.pad(x, [(0, size % 2) for size in x.shape], "wrap")
     bands = pywt.swtn(even, "coif1", level=1, start_level=0, axes=axes)[0]
-    keep = tuple(slice(0, size) for size in x.shape)
+    keep = tuple(slice(int(a - s), int(b - s)) for a, b, s in zip(low, high, start, strict=True))
     # The approximation comes last, as in PyRadiomics.
     names = ["".join(letters) for letters in product("ad", repeat=len(axes))]
     for band in [*names[1:], names[0]]:
-        yield "wavelet-" + band.replace("a", "L").replace("d", "H"), np.ascontiguousarray(bands[band][keep])
+        values = np.ascontiguousarray(bands.pop(band)[keep])
+        yield "wavelet-" + band.replace("a", "L").replace("d", "H"), _placed(values, low, shape)

@@ -16,6 +16,77 @@ _compiled = numba.njit(cache=True, nogil=True)
 
 
 @_compiled
+def byte_counts(image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Pixels of each byte within a mask, both flat. Four tables, since neighbours are often equal and would queue."""
+    out = np.zeros((4, 256), np.int64)
+    whole = image.size // 4 * 4
+    for v in range(0, whole, 4):
+        for k in range(4):
+            out[k, image[v + k]] += inside[v + k]
+    for v in range(whole, image.size):
+        out[0, image[v]] += inside[v]
+    return out[0] + out[1] + out[2] + out[3]
+
+
+@_compiled
+def binned(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+    """Number of edges at or below each value, as `np.digitize`; guessed from even spacing, then made exact."""
+    out = np.empty(values.size, np.int64)
+    last = edges.size
+    even = max(last - 2, 1)  # a bin count makes the last bin wider
+    scale = even / (edges[even] - edges[0])
+    for v in range(values.size):
+        value = values[v]
+        k = min(max(int((value - edges[0]) * scale) + 1, 0), last)
+        while k > 0 and value < edges[k - 1]:
+            k -= 1
+        while k < last and value >= edges[k]:
+            k += 1
+        out[v] = k
+    return out
+
+
+@_compiled
+def padded_levels(
+    inside: NDArray[np.bool_], level: NDArray[np.int64], compact: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """`compact` of the levels, in place within a border of zeros, flat; and the flat positions of the voxels."""
+    depth, height, width = inside.shape
+    out = np.zeros((depth + 2) * (height + 2) * (width + 2), np.int32)
+    voxels = np.empty(level.size, np.int64)
+    v = 0
+    for z in range(depth):
+        for y in range(height):
+            at = ((z + 1) * (height + 2) + y + 1) * (width + 2) + 1
+            for x in range(width):
+                if inside[z, y, x]:
+                    out[at + x] = compact[level[v]]
+                    voxels[v] = at + x
+                    v += 1
+    return out, voxels
+
+
+@_compiled
+def padded_bytes(
+    image: NDArray[np.uint8], inside: NDArray[np.bool_], compact: NDArray[np.int32], n: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """As `padded_levels`, with `compact` (256,) by byte; `n` voxels are inside."""
+    depth, height, width = inside.shape
+    out = np.zeros((depth + 2) * (height + 2) * (width + 2), np.int32)
+    voxels = np.empty(n, np.int64)
+    v = 0
+    for z in range(depth):
+        for y in range(height):
+            at = ((z + 1) * (height + 2) + y + 1) * (width + 2) + 1
+            for x in range(width):
+                if inside[z, y, x]:
+                    out[at + x] = compact[image[z, y, x]]
+                    voxels[v] = at + x
+                    v += 1
+    return out, voxels
+
+
+@_compiled
 def neighbour_counts(
     levels: NDArray[np.int32],
     voxels: NDArray[np.int64],
@@ -62,66 +133,126 @@ def neighbour_counts(
 def run_counts(
     levels: NDArray[np.int32], voxels: NDArray[np.int64], steps: NDArray[np.int64], n: int, longest: int
 ) -> NDArray[np.int64]:
-    """Runs of equal level along each step: (steps, n, longest), element [.., r - 1] counts runs of r voxels."""
+    """Runs of equal level along each step: (steps, n, longest), element [.., r - 1] counts runs of r voxels.
+
+    `voxels` are in ascending order; every step is positive.
+    """
     out = np.zeros((steps.size, n, longest), np.int64)
+    place = np.empty(levels.size, np.int32)
     for s in range(steps.size):
         step = steps[s]
         for v in range(voxels.size):
             at = voxels[v]
             level = levels[at]
-            if levels[at - step] == level:
-                continue
-            length = 1
-            at += step
-            while levels[at] == level:
-                length += 1
-                at += step
+            before = place[at - step] + 1
+            length = before if levels[at - step] == level else 1
+            place[at] = length
             out[s, level - 1, length - 1] += 1
+        # So far: voxels at place r of a run, which are the runs of at least r voxels.
+        for level in range(n):
+            for r in range(longest - 1):
+                out[s, level, r] -= out[s, level, r + 1]
     return out
 
 
 @_compiled
-def zones(
-    levels: NDArray[np.int32], voxels: NDArray[np.int64], steps: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Level (1..n) and size of every connected zone of equal level, by union-find with path halving.
+def shares_a_line(inside: NDArray[np.bool_], dz: int, dy: int, dx: int) -> bool:
+    """Whether some line along (dz, dy, dx) holds two voxels of the region, however far apart."""
+    depth, height, width = inside.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if not inside[z, y, x]:
+                    continue
+                k, j, i = z + dz, y + dy, x + dx
+                while 0 <= k < depth and 0 <= j < height and 0 <= i < width:
+                    if inside[k, j, i]:
+                        return True
+                    k, j, i = k + dz, j + dy, i + dx
+    return False
 
-    `voxels` are in ascending order; every step is positive.
+
+@_compiled
+def zones(
+    levels: NDArray[np.int32], voxels: NDArray[np.int64], steps: NDArray[np.int64], lead: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Level (1..n) and size of every connected zone of equal level, by union-find over provisional labels.
+
+    `voxels` are in ascending order; every step is positive. `lead` is the step along the slowest axis alone: that
+    neighbour touches all other earlier neighbours, so where it is equal they are in its zone already.
     """
-    parent = np.empty(levels.size, np.int32)
-    size = np.zeros(levels.size, np.int32)
+    label = np.empty(levels.size, np.int32)
+    parent = np.empty(voxels.size, np.int32)
+    size = np.empty(voxels.size, np.int64)
+    of_level = np.empty(voxels.size, np.int64)
+    found = 0
     for v in range(voxels.size):
         at = voxels[v]
         level = levels[at]
-        parent[at] = at
-        size[at] = 1
-        root = at
-        for s in range(steps.size):
-            near = at - steps[s]
-            if levels[near] != level:
-                continue
-            while parent[near] != near:
-                parent[near] = parent[parent[near]]
-                near = parent[near]
-            if near != root:
-                if size[near] < size[root]:
-                    near, root = root, near
-                parent[root] = near
-                size[near] += size[root]
-                root = near
+        if levels[at - lead] == level:
+            own = label[at - lead]
+        else:
+            own = np.int32(-1)
+            for s in range(steps.size):
+                near = at - steps[s]
+                if levels[near] != level:
+                    continue
+                other = label[near]
+                if own == other:
+                    continue
+                while parent[other] != other:
+                    parent[other] = parent[parent[other]]
+                    other = parent[other]
+                if own < 0:
+                    own = other
+                elif own != other:
+                    if other < own:
+                        own, other = other, own
+                    parent[other] = own
+            if own < 0:
+                own = np.int32(found)
+                parent[found] = found
+                size[found] = 0
+                of_level[found] = level
+                found += 1
+        label[at] = own
+        size[own] += 1
+    kept = 0
+    for k in range(found):
+        root = parent[k]
+        if root == k:
+            parent[k] = kept
+            of_level[kept] = of_level[k]
+            size[kept] = size[k]
+            kept += 1
+        else:
+            # Parents are smaller, hence already counted and renamed.
+            root = parent[root]
+            parent[k] = root
+            size[root] += size[k]
+    return of_level[:kept].copy(), size[:kept].copy()
+
+
+@_compiled
+def zone_matrix(
+    zone_level: NDArray[np.int64], zone_size: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Zones by level and size (1, n, sizes), and the sizes that occur, ascending."""
+    column = np.zeros(zone_size.max() + 1, np.int32)
+    for k in range(zone_size.size):
+        column[zone_size[k]] = 1
     found = 0
-    for v in range(voxels.size):
-        found += parent[voxels[v]] == voxels[v]
-    zone_level = np.empty(found, np.int64)
-    zone_size = np.empty(found, np.int64)
-    k = 0
-    for v in range(voxels.size):
-        at = voxels[v]
-        if parent[at] == at:
-            zone_level[k] = levels[at]
-            zone_size[k] = size[at]
-            k += 1
-    return zone_level, zone_size
+    for r in range(column.size):
+        if column[r]:
+            column[r] = found
+            found += 1
+    counts = np.zeros((1, n, found), np.int64)
+    size = np.empty(found)
+    for k in range(zone_size.size):
+        c = column[zone_size[k]]
+        size[c] = zone_size[k]
+        counts[0, zone_level[k] - 1, c] += 1
+    return counts, size
 
 
 @_compiled

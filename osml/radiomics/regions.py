@@ -21,7 +21,7 @@ class Region:
     ----------
     name : as in the settings
     inside : bool, shape of the mask
-    clipped : share of the region's voxels that lay outside the body mask or the image, 0 to 1
+    clipped : share of the region's voxels that lay outside the body mask or the image, or in another lesion, 0 to 1
     in_plane_only : the ring ends before the next slice, so the lesion grows within slices only
     """
 
@@ -45,15 +45,21 @@ def surface_distance(mask: Volume) -> NDArray[np.float64]:
 
 
 def make_regions(
-    mask: Volume, names: Sequence[str], *, body: NDArray[np.bool_] | None = None, leaving: str = "refuse"
+    mask: Volume,
+    names: Sequence[str],
+    *,
+    body: NDArray[np.bool_] | None = None,
+    others: NDArray[np.bool_] | None = None,
+    leaving: str = "refuse",
 ) -> list[Region]:
     """The named regions of a lesion.
 
     Parameters
     ----------
-    mask : Volume of bool
+    mask : Volume of bool; all its parts, touching or not, are one lesion with one surface
     names : `tumour`, `0-2mm`, `tumour+2mm`
     body : bool, shape of the mask; rings are clipped to it
+    others : bool, shape of the mask; other lesions, whose voxels are taken from the rings
     leaving : `refuse` or `clip` rings that leave the image
 
     Raises
@@ -65,11 +71,14 @@ def make_regions(
     outer = max((ring[1] for ring in rings if ring is not None), default=0.0)
     if outer == 0:
         return [Region(name, mask.array, 0.0, False) for name in names]
+    # The lesion's box with room for the widest ring, partly beyond the image.
     margin = np.ceil(outer / np.array(mask.spacing_mm[::-1])).astype(int) + 1
-    pad = [(int(m), int(m)) for m in margin]
-    inner = tuple(slice(m, m + size) for (m, _), size in zip(pad, mask.array.shape, strict=True))
-    wide = Volume(np.pad(mask.array, pad), mask.spacing_mm, direction=mask.direction)
-    distance = surface_distance(wide)
+    low, high = (ends + sign * margin for ends, sign in zip(box_of(mask.array), (-1, 1), strict=True))
+    part = np.pad(mask.array[tuple(map(slice, low + margin, high - margin))], [(int(m), int(m)) for m in margin])
+    cut_low, cut_high = np.maximum(low, 0), np.minimum(high, mask.array.shape)
+    here = tuple(map(slice, cut_low, cut_high))
+    inner = tuple(map(slice, cut_low - low, cut_high - low))
+    distance = surface_distance(Volume(part, mask.spacing_mm, direction=mask.direction))
     slices = mask.spacing_mm[2] if mask.array.ndim == 3 else 0.0
     out = []
     for name, ring in zip(names, rings, strict=True):
@@ -78,8 +87,9 @@ def make_regions(
             continue
         around = distance <= ring[1]
         if ring[0] >= 0:
-            around &= (distance > ring[0]) & ~wide.array
-        inside = around[inner]
+            around &= (distance > ring[0]) & ~part
+        inside = np.zeros(mask.array.shape, dtype=bool)
+        inside[here] = around[inner]
         lost = int(around.sum() - inside.sum())
         if lost and leaving == "refuse":
             raise RegionError(
@@ -87,7 +97,9 @@ def make_regions(
                 do="Set `leaving: clip` to cut it there, or leave the region out.",
             )
         if body is not None:
-            inside = inside & (body | mask.array)
+            inside &= body | mask.array
+        if others is not None:
+            inside &= ~others
         total = int(around.sum())
         if not inside.any():
             raise RegionError(
@@ -96,3 +108,17 @@ def make_regions(
             )
         out.append(Region(name, inside, 1 - int(inside.sum()) / total, ring[1] < slices))
     return out
+
+
+def box_of(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last + 1 index of the bounding box along each axis; there must be a voxel.
+
+    >>> [ends.tolist() for ends in box_of(np.array([[False, False, False], [False, True, True]]))]
+    [[1, 1], [2, 3]]
+    """
+    ends = []
+    for axis in range(inside.ndim):
+        used = np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis)))
+        ends.append((used[0], used[-1] + 1))
+    low, high = np.array(ends, dtype=np.intp).T
+    return low, high

@@ -37,10 +37,17 @@ class Settings:
     crop : `shared`: filters once for all regions, on their union with a margin of 8 sigma; `compat`: as PyRadiomics,
         on the whole image, or 5 voxels around each region when resampling
     leaving : a ring that leaves the image or body: `refuse`, or `clip` and report the share
-    label : value of the lesion in the mask; none: the only one
+    label : value of the lesion in the mask; none: the only one. All voxels of a label are one lesion, however many
+        parts they form: rings surround their union
+    others : labels beside `label` are other lesions: `subtract` takes their voxels from the rings, which would
+        otherwise not be peritumoural; `keep` leaves them in
     min_voxels : smaller regions are refused
     max_levels : more grey levels are refused (memory and time grow with their square)
     ibsi : kurtosis minus 3, axis lengths over n - 1, as the IBSI defines them; else as PyRadiomics
+    engine : `osml`; or `pyradiomics`, which must be installed: reading, normalising, resampling and regions stay ours,
+        filters and features are PyRadiomics' own. The same values, many times slower; for checking
+    device : where texture is counted: `cpu` (compiled kernels); `cuda` (torch, all images and regions of a lesion at
+        once, the same counts); `auto`: the card, if there is one, from 2 million voxels × filtered images on
     """
 
     filters: tuple[str, ...] = ("original",)
@@ -56,9 +63,12 @@ class Settings:
     crop: Literal["shared", "compat"] = "shared"
     leaving: Literal["refuse", "clip"] = "refuse"
     label: float | None = None
+    others: Literal["subtract", "keep"] = "subtract"
     min_voxels: int = 10
     max_levels: int = 256
     ibsi: bool = False
+    engine: Literal["osml", "pyradiomics"] = "osml"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
 
     def __post_init__(self) -> None:
         if self.regions == ("mri-rings",):
@@ -67,6 +77,8 @@ class Settings:
         _subset("classes", self.classes, CLASSES)
         for name, choices in (
             ("normalise", ("none", "image", "body")), ("crop", ("shared", "compat")), ("leaving", ("refuse", "clip")),
+            ("others", ("subtract", "keep")), ("engine", ("osml", "pyradiomics")),
+            ("device", ("cpu", "cuda", "auto")),
         ):  # fmt: skip
             _subset(name, (getattr(self, name),), choices)
         for region in self.regions:
@@ -75,6 +87,10 @@ class Settings:
             raise InvalidInputError(f"regions {list(self.regions)}: name each region once, and at least one")
         if ("log" in self.filters) != bool(self.log_sigma_mm):
             raise InvalidInputError("filter `log` and `log_sigma_mm` belong together; one is missing")
+        if self.ibsi and self.engine == "pyradiomics":
+            raise InvalidInputError("`ibsi: true` belongs to `engine: osml`; PyRadiomics has no such choice")
+        if self.device != "cpu" and self.engine == "pyradiomics":
+            raise InvalidInputError(f"`device: {self.device}` belongs to `engine: osml`")
         positive = [self.bin_width, self.normalise_scale, *self.log_sigma_mm, *(self.spacing_mm or ())]
         if not all(0 < value < float("inf") for value in positive):
             raise InvalidInputError("bin_width, normalise_scale, log_sigma_mm and spacing_mm must be positive numbers")
@@ -155,7 +171,7 @@ def _typed(where: str, key: str, value: Any) -> Any:
         return float(value)
     if key in ("ibsi", "in_plane") and isinstance(value, bool):
         return value
-    if key in ("normalise", "crop", "leaving") and isinstance(value, str):
+    if key in ("normalise", "crop", "leaving", "others", "engine", "device") and isinstance(value, str):
         return value
     raise InvalidInputError(f"{where}: {key}: {value!r} has the wrong type")
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
 
-from osml.radiomics.kernels import cube_counts, largest_squared_distance
-from osml.radiomics.mesh import cube_triangles
+from osml.radiomics.kernels import cube_counts
+from osml.radiomics.mesh import cube_faces
+from osml.radiomics.regions import box_of
+from osml.radiomics.surface import diameter, line_ends, moments, plane_diameter
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -32,26 +33,27 @@ def shape_3d(inside: Bools, spacing_zyx: Sequence[float], *, ibsi: bool = False)
 
     Notes
     -----
-    Mesh: `mesh.cube_triangles`. Diameters are between mesh vertices: 3D through the convex hull, in-plane ones over
-    the ends of each row. Lorensen and Cline 1987; PyRadiomics `shape`.
+    Mesh: `mesh.cube_triangles`. Diameters are between mesh vertices: `surface`. Lorensen and Cline 1987; PyRadiomics
+    `shape`.
     """
     spacing = np.asarray(spacing_zyx, dtype=np.float64)
-    box = np.pad(_cropped(inside), 1)
+    box = _padded(inside)
     area, volume = _mesh(box, spacing)
-    vertices = _vertices(box)
-    at = np.argwhere(box)
-    n = len(at)
-    least, minor, major = np.sqrt(_variances(at * spacing))
+    n, variances = _variances(box, spacing)
+    least, minor, major = map(math.sqrt, variances)
+    z, y, x = (spacing / 2).tolist()
+    first, last = line_ends(box)
+    row = line_ends(np.ascontiguousarray(box.transpose(2, 0, 1)))
     length = 4 * (math.sqrt(n / (n - 1)) if ibsi and n > 1 else 1.0)
     return {
         "Elongation": _ratio(minor, major),
         "Flatness": _ratio(least, major),
         "LeastAxisLength": length * least,
         "MajorAxisLength": length * major,
-        "Maximum2DDiameterColumn": _plane_diameter(vertices, 1, spacing),
-        "Maximum2DDiameterRow": _plane_diameter(vertices, 2, spacing),
-        "Maximum2DDiameterSlice": _plane_diameter(vertices, 0, spacing),
-        "Maximum3DDiameter": _diameter(vertices, spacing),
+        "Maximum2DDiameterColumn": plane_diameter(first.T, last.T, z, x),
+        "Maximum2DDiameterRow": plane_diameter(*row, z, y),
+        "Maximum2DDiameterSlice": plane_diameter(first, last, y, x),
+        "Maximum3DDiameter": diameter(first, last, z, y, x),
         "MeshVolume": volume,
         "MinorAxisLength": length * minor,
         "Sphericity": (36 * math.pi * volume**2) ** (1 / 3) / area,
@@ -67,42 +69,39 @@ def shape_2d(inside: Bools, spacing_yx: Sequence[float]) -> dict[str, float]:
     Marching squares with vertices at the middle of the edges; opposite corners are joined as PyRadiomics `shape2D`.
     """
     spacing = np.asarray(spacing_yx, dtype=np.float64)
-    box = np.pad(_cropped(inside), 1)
+    box = _padded(inside)
     perimeter, surface = _outline(box, spacing)
-    at = np.argwhere(box)
-    minor, major = np.sqrt(_variances(at * spacing))
+    n, (_, minor, major) = _variances(box[None], np.array([1.0, *spacing]))
+    minor, major = math.sqrt(minor), math.sqrt(major)
     return {
         "Elongation": _ratio(minor, major),
         "MajorAxisLength": 4 * major,
-        "MaximumDiameter": _plane_diameter(np.insert(_vertices(box), 0, 0, axis=1), 0, np.array([1.0, *spacing])),
+        "MaximumDiameter": plane_diameter(*line_ends(box[None]), *(spacing / 2).tolist()),
         "MeshSurface": surface,
         "MinorAxisLength": 4 * minor,
         "Perimeter": perimeter,
         "PerimeterSurfaceRatio": perimeter / surface,
-        "PixelSurface": float(len(at) * np.prod(spacing)),
+        "PixelSurface": float(n * np.prod(spacing)),
         "Sphericity": 2 * math.sqrt(math.pi * surface) / perimeter,
     }
 
 
-def _cropped(inside: Bools) -> Bools:
-    keep = []
-    for axis in range(inside.ndim):
-        used = np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis)))
-        keep.append(slice(used[0], used[-1] + 1))
-    return np.ascontiguousarray(inside[tuple(keep)])
+def _padded(inside: Bools) -> Bools:
+    """The region in its box with an empty border."""
+    low, high = box_of(inside)
+    out = np.zeros(high - low + 2, dtype=bool)
+    out[(slice(1, -1),) * inside.ndim] = inside[tuple(map(slice, low, high))]
+    return out
 
 
 def _mesh(box: Bools, spacing: Floats) -> tuple[float, float]:
     """Area and volume: each cube's share is a constant plus a term linear in its position, so counting suffices."""
     count, position = cube_counts(box.view(np.uint8))
-    triangles, cube = cube_triangles()
-    used = count[cube] > 0
-    cube = cube[used]
-    a, b, c = np.moveaxis(triangles[used] * spacing, 1, 0)
-    area = float(count[cube] @ np.linalg.norm(np.cross(a - c, b - c), axis=1)) / 2
-    ab = np.cross(a, b)
-    normal = ab + np.cross(b, c) + np.cross(c, a)
-    volume = float(count[cube] @ (ab * c).sum(axis=1) + (normal * position[cube]).sum(axis=0) @ spacing)
+    faces = cube_faces()
+    voxel = float(np.prod(spacing))
+    # A triangle's normal scales along each axis with the area of the voxel's face across it.
+    area = float(count[faces.cube] @ np.sqrt(faces.normal**2 @ (voxel / spacing) ** 2)) / 2
+    volume = float(count @ faces.volume + (faces.share * position).sum()) * voxel
     return area, volume / 6
 
 
@@ -120,49 +119,14 @@ def _outline(box: Bools, spacing: Floats) -> tuple[float, float]:
     return float(perimeter), float(share * x * y)
 
 
-def _variances(points: Floats) -> Floats:
-    """Variances along the principal axes, ascending; rounding below zero is zero."""
-    centred = (points - points.mean(axis=0)) / math.sqrt(len(points))
-    return np.maximum(np.linalg.eigvalsh(centred.T @ centred), 0.0)
+def _variances(box: Bools, spacing: Floats) -> tuple[int, list[float]]:
+    """Voxels, and the variances of their centres along the principal axes in mm², ascending; below zero is zero."""
+    n, one, two = moments(box)
+    # Whole numbers of any size, so that nothing cancels.
+    whole = [[n * int(two[i, j]) - int(one[i]) * int(one[j]) for j in range(3)] for i in range(3)]
+    covariance = np.array([[value / n**2 for value in row] for row in whole]) * np.outer(spacing, spacing)
+    return n, np.maximum(np.linalg.eigvalsh(covariance), 0.0).tolist()
 
 
 def _ratio(a: float, b: float) -> float:
     return float(a / b) if b > 0 else math.nan
-
-
-def _vertices(box: Bools) -> NDArray[np.int64]:
-    """Mesh vertices in half voxels (n, axes): the middles between neighbours of which one is inside."""
-    found = []
-    for axis in range(box.ndim):
-        at = np.argwhere(np.diff(box.astype(np.int8), axis=axis)) * 2
-        at[:, axis] += 1
-        found.append(at)
-    return np.concatenate(found)
-
-
-def _row_ends(vertices: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-    """First and last vertex of each line along `axis`: no other can end a longest distance."""
-    rest = [a for a in range(vertices.shape[1]) if a != axis]
-    ordered = vertices[np.lexsort([vertices[:, a] for a in (axis, *rest[::-1])])]
-    new = np.append(True, (np.diff(ordered[:, rest], axis=0) != 0).any(axis=1))
-    return ordered[new | np.append(new[1:], True)]
-
-
-def _plane_diameter(vertices: NDArray[np.int64], fixed: int, spacing: Floats) -> float:
-    """Largest distance between vertices of one plane at right angles to axis `fixed`."""
-    free = [axis for axis in range(3) if axis != fixed]
-    ends = _row_ends(vertices, free[1])
-    ends = ends[np.argsort(ends[:, fixed], kind="stable")]
-    a, b = (np.ascontiguousarray(ends[:, axis] * (spacing[axis] / 2)) for axis in free)
-    return math.sqrt(largest_squared_distance(a, b, np.ascontiguousarray(ends[:, fixed])))
-
-
-def _diameter(vertices: NDArray[np.int64], spacing: Floats) -> float:
-    points = _row_ends(vertices, 2) * (spacing / 2)
-    # A mesh around at least one voxel is never flat, so the hull exists.
-    corners = points[ConvexHull(points).vertices]
-    best = 0.0
-    for start in range(0, len(corners), 256):
-        part = corners[start : start + 256, None] - corners[None]
-        best = max(best, float((part**2).sum(axis=2).max()))
-    return math.sqrt(best)

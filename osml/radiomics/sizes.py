@@ -5,62 +5,77 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from osml.radiomics.kernels import zone_matrix
+from osml.radiomics.moments import SIZE_SUMS, size_sums
+
 Floats = NDArray[np.float64]
-EPS = np.spacing(1)
+# PyRadiomics' name of each column of `SIZE_SUMS`.
+_RUN_NAMES = {
+    "grey_nonuniformity": "GrayLevelNonUniformity",
+    "grey_nonuniformity_normalised": "GrayLevelNonUniformityNormalized",
+    "grey_variance": "GrayLevelVariance",
+    "grey": "HighGrayLevelRunEmphasis",
+    "size": "LongRunEmphasis",
+    "grey_size": "LongRunHighGrayLevelEmphasis",
+    "size_per_grey": "LongRunLowGrayLevelEmphasis",
+    "per_grey": "LowGrayLevelRunEmphasis",
+    "entropy": "RunEntropy",
+    "size_nonuniformity": "RunLengthNonUniformity",
+    "size_nonuniformity_normalised": "RunLengthNonUniformityNormalized",
+    "percentage": "RunPercentage",
+    "size_variance": "RunVariance",
+    "per_size": "ShortRunEmphasis",
+    "grey_per_size": "ShortRunHighGrayLevelEmphasis",
+    "per_grey_size": "ShortRunLowGrayLevelEmphasis",
+}
+_ZONE_NAMES = {
+    "grey_nonuniformity": "GrayLevelNonUniformity",
+    "grey_nonuniformity_normalised": "GrayLevelNonUniformityNormalized",
+    "grey_variance": "GrayLevelVariance",
+    "grey": "HighGrayLevelZoneEmphasis",
+    "size": "LargeAreaEmphasis",
+    "grey_size": "LargeAreaHighGrayLevelEmphasis",
+    "size_per_grey": "LargeAreaLowGrayLevelEmphasis",
+    "per_grey": "LowGrayLevelZoneEmphasis",
+    "size_nonuniformity": "SizeZoneNonUniformity",
+    "size_nonuniformity_normalised": "SizeZoneNonUniformityNormalized",
+    "per_size": "SmallAreaEmphasis",
+    "grey_per_size": "SmallAreaHighGrayLevelEmphasis",
+    "per_grey_size": "SmallAreaLowGrayLevelEmphasis",
+    "entropy": "ZoneEntropy",
+    "percentage": "ZonePercentage",
+    "size_variance": "ZoneVariance",
+}
+_DEPENDENCE_NAMES = {
+    "entropy": "DependenceEntropy",
+    "size_nonuniformity": "DependenceNonUniformity",
+    "size_nonuniformity_normalised": "DependenceNonUniformityNormalized",
+    "size_variance": "DependenceVariance",
+    "grey_nonuniformity": "GrayLevelNonUniformity",
+    "grey_variance": "GrayLevelVariance",
+    "grey": "HighGrayLevelEmphasis",
+    "size": "LargeDependenceEmphasis",
+    "grey_size": "LargeDependenceHighGrayLevelEmphasis",
+    "size_per_grey": "LargeDependenceLowGrayLevelEmphasis",
+    "per_grey": "LowGrayLevelEmphasis",
+    "per_size": "SmallDependenceEmphasis",
+    "grey_per_size": "SmallDependenceHighGrayLevelEmphasis",
+    "per_grey_size": "SmallDependenceLowGrayLevelEmphasis",
+}
 
 
-def run_features(counts: NDArray[np.int64], grey: Floats) -> dict[str, float]:
-    """The 16 GLRLM features, each the mean over directions; `counts` (directions, n, run length).
+def run_features(counts: NDArray[np.int64], grey: Floats, keep: NDArray[np.bool_]) -> dict[str, float]:
+    """The 16 GLRLM features, each the mean over the directions to `keep`; `counts` (directions, n, run length).
 
     Galloway 1975; PyRadiomics `glrlm`. All NaN where no direction has two voxels of the region on one line.
     """
-    m = _Moments(counts, grey)
-    out = {
-        "GrayLevelNonUniformity": m.grey_nonuniformity,
-        "GrayLevelNonUniformityNormalized": m.grey_nonuniformity / m.n,
-        "GrayLevelVariance": m.grey_variance,
-        "HighGrayLevelRunEmphasis": m.mean(2, 0),
-        "LongRunEmphasis": m.mean(0, 2),
-        "LongRunHighGrayLevelEmphasis": m.mean(2, 2),
-        "LongRunLowGrayLevelEmphasis": m.mean(-2, 2),
-        "LowGrayLevelRunEmphasis": m.mean(-2, 0),
-        "RunEntropy": m.entropy,
-        "RunLengthNonUniformity": m.size_nonuniformity,
-        "RunLengthNonUniformityNormalized": m.size_nonuniformity / m.n,
-        "RunPercentage": m.n / m.voxels,
-        "RunVariance": m.size_variance,
-        "ShortRunEmphasis": m.mean(0, -2),
-        "ShortRunHighGrayLevelEmphasis": m.mean(2, -2),
-        "ShortRunLowGrayLevelEmphasis": m.mean(-2, -2),
-    }
-    return _averaged(out)
+    return _averaged(size_sums(counts, grey, _sizes(counts), keep), _RUN_NAMES)
 
 
 def zone_features(zone_level: NDArray[np.int64], zone_size: NDArray[np.int64], grey: Floats) -> dict[str, float]:
     """The 16 GLSZM features from the list of zones (level 1..n, voxels). Thibault et al. 2009; PyRadiomics `glszm`."""
-    size, column = np.unique(zone_size, return_inverse=True)
-    cells = (zone_level - 1) * size.size + column
-    counts = np.bincount(cells, minlength=grey.size * size.size).reshape(1, grey.size, size.size)
-    m = _Moments(counts, grey, size.astype(np.float64))
-    out = {
-        "GrayLevelNonUniformity": m.grey_nonuniformity,
-        "GrayLevelNonUniformityNormalized": m.grey_nonuniformity / m.n,
-        "GrayLevelVariance": m.grey_variance,
-        "HighGrayLevelZoneEmphasis": m.mean(2, 0),
-        "LargeAreaEmphasis": m.mean(0, 2),
-        "LargeAreaHighGrayLevelEmphasis": m.mean(2, 2),
-        "LargeAreaLowGrayLevelEmphasis": m.mean(-2, 2),
-        "LowGrayLevelZoneEmphasis": m.mean(-2, 0),
-        "SizeZoneNonUniformity": m.size_nonuniformity,
-        "SizeZoneNonUniformityNormalized": m.size_nonuniformity / m.n,
-        "SmallAreaEmphasis": m.mean(0, -2),
-        "SmallAreaHighGrayLevelEmphasis": m.mean(2, -2),
-        "SmallAreaLowGrayLevelEmphasis": m.mean(-2, -2),
-        "ZoneEntropy": m.entropy,
-        "ZonePercentage": m.n / m.voxels,
-        "ZoneVariance": m.size_variance,
-    }
-    return _averaged(out)
+    counts, size = zone_matrix(zone_level, zone_size, grey.size)
+    return _averaged(size_sums(counts, grey, size, np.ones(1, dtype=np.bool_)), _ZONE_NAMES)
 
 
 def dependence_features(counts: NDArray[np.int64], grey: Floats) -> dict[str, float]:
@@ -68,52 +83,15 @@ def dependence_features(counts: NDArray[np.int64], grey: Floats) -> dict[str, fl
 
     The dependence size counts the voxel itself.
     """
-    m = _Moments(counts[None], grey)
-    out = {
-        "DependenceEntropy": m.entropy,
-        "DependenceNonUniformity": m.size_nonuniformity,
-        "DependenceNonUniformityNormalized": m.size_nonuniformity / m.n,
-        "DependenceVariance": m.size_variance,
-        "GrayLevelNonUniformity": m.grey_nonuniformity,
-        "GrayLevelVariance": m.grey_variance,
-        "HighGrayLevelEmphasis": m.mean(2, 0),
-        "LargeDependenceEmphasis": m.mean(0, 2),
-        "LargeDependenceHighGrayLevelEmphasis": m.mean(2, 2),
-        "LargeDependenceLowGrayLevelEmphasis": m.mean(-2, 2),
-        "LowGrayLevelEmphasis": m.mean(-2, 0),
-        "SmallDependenceEmphasis": m.mean(0, -2),
-        "SmallDependenceHighGrayLevelEmphasis": m.mean(2, -2),
-        "SmallDependenceLowGrayLevelEmphasis": m.mean(-2, -2),
-    }
-    return _averaged(out)
+    return _averaged(size_sums(counts[None], grey, _sizes(counts), np.ones(1, dtype=np.bool_)), _DEPENDENCE_NAMES)
 
 
-class _Moments:
-    """Sums over a matrix (directions, grey level, size), one value per direction."""
-
-    def __init__(self, counts: NDArray[np.int64], grey: Floats, size: Floats | None = None) -> None:
-        size = np.arange(1, counts.shape[2] + 1, dtype=np.float64) if size is None else size
-        used = counts.any(axis=(0, 1))
-        self.counts, self.grey, self.size = counts[:, :, used].astype(np.float64), grey, size[used]
-        self.by_grey, self.by_size = self.counts.sum(axis=2), self.counts.sum(axis=1)
-        self.n = self.by_grey.sum(axis=1)
-        self.voxels = self.by_size @ self.size
-        self.grey_nonuniformity = (self.by_grey**2).sum(axis=1) / self.n
-        self.size_nonuniformity = (self.by_size**2).sum(axis=1) / self.n
-        self.grey_variance = self._variance(self.by_grey, self.grey)
-        self.size_variance = self._variance(self.by_size, self.size)
-        p = self.counts / self.n[:, None, None]
-        self.entropy = -(p * np.log2(p + EPS)).sum(axis=(1, 2))
-
-    def mean(self, grey_power: int, size_power: int) -> Floats:
-        """Mean over entries of grey**a × size**b."""
-        return (self.counts @ self.size**size_power) @ self.grey**grey_power / self.n
-
-    def _variance(self, counts: Floats, values: Floats) -> Floats:
-        p = counts / self.n[:, None]
-        mean = p @ values
-        return (p * (values - mean[:, None]) ** 2).sum(axis=1)
+def _sizes(counts: NDArray[np.int64]) -> Floats:
+    return np.arange(1, counts.shape[-1] + 1, dtype=np.float64)
 
 
-def _averaged(out: dict[str, Floats]) -> dict[str, float]:
-    return {name: float(np.mean(value)) if value.size else float("nan") for name, value in out.items()}
+def _averaged(sums: Floats, names: dict[str, str]) -> dict[str, float]:
+    if not len(sums):
+        return dict.fromkeys(names.values(), float("nan"))
+    means = dict(zip(SIZE_SUMS, sums.mean(axis=0).tolist(), strict=True))
+    return {name: means[column] for column, name in names.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from osml.report.feature_words import feature_words
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
 from osml.report.wording import event_words, missing_words, percent, plural, split_words
@@ -90,7 +91,10 @@ def _value(entry: dict[str, Any], digits: int) -> str:
 def _model(found: dict[str, Any]) -> str:
     if "final" in found:
         return f"not fitted to all patients ({_plain(found['final'].get('failed', 'failed'))})"
-    parts = [f"inputs kept: {', '.join(_plain(name) for name in found.get('selected', {})) or 'none'}"]
+    kept = ", ".join(_plain(feature_words(name)) for name in found.get("selected", {})) or "none"
+    parts = [f"{'features' if 'radscore' in found else 'inputs'} kept: {kept}"]
+    if "radscore" in found:
+        parts.insert(0, f"Rad-score ({found['radscore']['score']}) of the region {_plain(found['radscore']['region'])}")
     if "candidate_parameters" in found:
         parts.append(f"{found['candidate_parameters']} candidate parameters")
     shrinkage = found.get("shrinkage")

@@ -32,6 +32,10 @@ class Exhibit:
         Columns of `shown` where they are not those of `data`.
     reason : str
         Why there is no figure.
+    picture : bytes
+        Instead of `figure`: a PNG that the fit left in the run.
+    wide : bool
+        Takes the whole width of the page, and scrolls on a phone.
     """
 
     name: str
@@ -43,6 +47,13 @@ class Exhibit:
     shown: Rows | None = None
     shown_header: Sequence[str] = ()
     reason: str = ""
+    picture: bytes = b""
+    wide: bool = False
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is something to look at."""
+        return self.figure is not None or bool(self.picture)
 
 
 def unavailable(name: str, title: str, reason: str) -> Exhibit:

@@ -32,7 +32,7 @@ def flow_exhibit(run: Run) -> Exhibit:
         top = 0.05
         left, wide = 0.05, 2.55
         for k, ((words, aside), height) in enumerate(zip(steps, heights, strict=True)):
-            _box(axes, left, top, wide, height, _lines(words, 40))
+            box(axes, left, top, wide, height, _lines(words, 40))
             middle = left + wide / 2
             if k + 1 < len(steps):
                 end = top + height + gaps[k]
@@ -42,7 +42,7 @@ def flow_exhibit(run: Run) -> Exhibit:
                 if aside:
                     y = top + height + gaps[k] / 2
                     axes.annotate("", (2.75, y), (middle, y), arrowprops={"arrowstyle": "-|>", "color": QUIET, "lw": 1})
-                    _box(axes, 2.75, y - sides[k] / 2, 2.0, sides[k], _lines(aside, 30))
+                    box(axes, 2.75, y - sides[k] / 2, 2.0, sides[k], _lines(aside, 30))
             top += height + gaps[k]
     caption = "Everyone in the table is accounted for. The final model is fitted to all who were analysed."
     return Exhibit("flow", "Flow of patients", caption, figure, ("step", "number"), rows)
@@ -90,7 +90,8 @@ def _lines(text: str, width: int) -> list[str]:
     return [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
 
 
-def _box(axes: Any, x: float, y: float, width: float, height: float, lines: list[str]) -> None:
+def box(axes: Any, x: float, y: float, width: float, height: float, lines: list[str]) -> None:
+    """A frame with lines of text, its top left corner at (x, y)."""
     from matplotlib.patches import Rectangle
 
     axes.add_patch(

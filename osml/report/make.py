@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from osml.errors import NotEstimableError
 from osml.explanation.drawing import save
-from osml.explanation.figures import dependence_figure, summary_figure, typical_units, waterfall_figure
+from osml.explanation.figures import MOST_INPUTS, dependence_figure, summary_figure, typical_units, waterfall_figure
 from osml.explanation.run import Explained, explain_run
 from osml.files import atomic_write, write_csv
 from osml.report.card import model_card
@@ -14,16 +15,23 @@ from osml.report.exhibit import Exhibit, unavailable
 from osml.report.figures_calibration import calibration_exhibits
 from osml.report.figures_decision import decision_exhibit
 from osml.report.figures_flow import flow_exhibit
+from osml.report.figures_panel import panel_exhibit
+from osml.report.figures_regions import region_exhibit
 from osml.report.figures_roc import roc_exhibit
+from osml.report.figures_selection import selection_exhibits
 from osml.report.figures_survival import incidence_exhibit, risk_group_exhibit
+from osml.report.models import ModelRow, model_rows, write_models
 from osml.report.page import Exhibits, page
+from osml.report.radiomics import radiomics_inputs
+from osml.report.radscores import radscores
 from osml.report.run import Run, read_run
+from osml.report.shap import one_line, readable, with_room
 
 _CAPTION = "Final model, training patients: explanation, not performance. "
 
 
 def make_report(run_dir: str | Path) -> Path:
-    """Write report/report.html, report/figures/ (PDF, PNG, CSV of each figure) and model_card.md of a run.
+    """Write report/report.html, report/figures/ (PDF, PNG, CSV of each), tables/models.csv and model_card.md of a run.
 
     Made from stored predictions, metrics and models; the same run gives the same bytes. report.html needs no network.
 
@@ -42,23 +50,31 @@ def make_report(run_dir: str | Path) -> Path:
         The folder holds no results, or predictions that its own splits contradict.
     """
     run = read_run(Path(run_dir).resolve())
-    exhibits = _exhibits(run)
+    rows = model_rows(run)
+    write_models(run, rows)
+    exhibits = _exhibits(run, rows)
     folder = run.path / "report"
     for exhibit in exhibits.all():
         if exhibit.figure is not None:
             save(exhibit.figure, folder / "figures", exhibit.name)
+        if exhibit.picture:
+            atomic_write(folder / "figures" / f"{exhibit.name}.png", exhibit.picture)
+        if exhibit.drawn:
             write_csv(folder / "figures" / f"{exhibit.name}.csv", exhibit.header, exhibit.data)
-    atomic_write(folder / "report.html", page(run, exhibits))
+    atomic_write(folder / "report.html", page(run, exhibits, rows))
     atomic_write(run.path / "model_card.md", model_card(run))
     return folder / "report.html"
 
 
-def _exhibits(run: Run) -> Exhibits:
+def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
     names = list(run.held_out)
     risks = [] if run.withheld else names
     decided = [] if run.schema.decision is None else risks
     return Exhibits(
         flow=flow_exhibit(run),
+        regions=[region_exhibit(run, name) for name in radiomics_inputs(run)],
+        scores=[(score, selection_exhibits(run, score)) for score in radscores(run)],
+        panel=panel_exhibit(run, rows),
         discrimination=[] if run.survival else [roc_exhibit(run, name) for name in names],
         calibration=[e for name in risks for e in calibration_exhibits(run, name)],
         decision=[decision_exhibit(run, name) for name in decided],
@@ -73,13 +89,16 @@ def _explanation(run: Run, predictor: str) -> list[Exhibit]:
         why = run.metrics["predictors"][predictor].get("final", {}).get("failed", "it was not fitted")
         return [unavailable(name, title, f"There is no final model: {why}.")]
     try:
-        explained = explain_run(run.path, predictor)
+        explained = readable(run, explain_run(run.path, predictor))
     except NotEstimableError as error:
         return [unavailable(name, title, error.what)]
     figure, (header, rows) = summary_figure(explained)
+    figure = with_room(figure, explained, MOST_INPUTS)
     method = f"{_CAPTION}SHAP values on the {explained.scale} scale, {explained.method}. "
+    if any("|" in column.name for column in explained.columns):
+        method += "Features in standard deviations from the training mean; no filter named: original image. "
     caption = f"{method}One mark a {run.units.removesuffix('s')}; the input that moves predictions most is on top."
-    out = [Exhibit(name, title, caption, figure, header, rows)]
+    out = [Exhibit(name, title, caption, figure, header, one_line(rows))]
     figure, (header, data) = dependence_figure(explained)
     caption = f"{_CAPTION}Each input's value against its contribution."
     shown = [row for j in explained.shap.order for row in _ends(explained, data, explained.columns[j].name)]
@@ -94,8 +113,10 @@ def _explanation(run: Run, predictor: str) -> list[Exhibit]:
         ("high", high, "a high prediction (90th percentile)"),
     ):
         figure, (header, data) = waterfall_figure(explained, unit)
+        figure = with_room(figure, explained, len(explained.columns), extra=1)
         caption = f"{_CAPTION}From the average to one patient with {words}; which patient is not recorded here."
-        out.append(Exhibit(f"{name}_{key}", f"One patient with {words}, {predictor}", caption, figure, header, data))
+        title = f"One patient with {words}, {predictor}"
+        out.append(Exhibit(f"{name}_{key}", title, caption, figure, header, one_line(data)))
     return out
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from osml.explanation.drawing import inline_svg
-from osml.report import tables
+from osml.report import radiomics, tables
 from osml.report.exhibit import Exhibit
-from osml.report.html import Markup, details, table, tag
+from osml.report.html import Markup, details, join, table, tag
+from osml.report.models import ModelRow, models_table
+from osml.report.radscores import Radscore
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, summary_paragraphs, warnings
 from osml.report.wording import event_words, missing_words
@@ -23,6 +26,9 @@ class Exhibits:
     """Figures of a report by the section they belong to."""
 
     flow: Exhibit
+    regions: Sequence[Exhibit]
+    scores: Sequence[tuple[Radscore, Sequence[Exhibit]]]
+    panel: Exhibit | None
     discrimination: Sequence[Exhibit]
     calibration: Sequence[Exhibit]
     decision: Sequence[Exhibit]
@@ -31,14 +37,18 @@ class Exhibits:
 
     def all(self) -> list[Exhibit]:
         """Every figure, in the order of the page."""
-        groups = (self.discrimination, self.calibration, self.decision, self.survival, self.explanation)
+        panel = [] if self.panel is None else [self.panel]
+        groups = (
+            self.regions, *(found for _, found in self.scores), panel, self.discrimination, self.calibration,
+            self.decision, self.survival, self.explanation,
+        )  # fmt: skip
         return [self.flow, *(e for group in groups for e in group)]
 
 
-def page(run: Run, exhibits: Exhibits) -> str:
+def page(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> str:
     """The report as HTML text; the same run gives the same bytes."""
     title = str(run.facts["title"])
-    sections = [s for s in _sections(run, exhibits) if s is not None]
+    sections = [s for s in _sections(run, exhibits, rows) if s is not None]
     links = tag("ol", *(tag("li", tag("a", words, href=f"#{name}")) for name, words, _ in sections))
     head = tag(
         "head",
@@ -65,7 +75,7 @@ def page(run: Run, exhibits: Exhibits) -> str:
 Section = tuple[str, str, Sequence[object]]
 
 
-def _sections(run: Run, exhibits: Exhibits) -> list[Section | None]:
+def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Section | None]:
     withheld = [tag("p", f"Not shown: {run.withheld}.", class_="absent")] if run.withheld else []
     fixed = "Predicted risks should agree with what happened."
     if not run.independent_test:
@@ -76,7 +86,10 @@ def _sections(run: Run, exhibits: Exhibits) -> list[Section | None]:
         ("patients", "Patients", [_figures([exhibits.flow])]),
         ("baseline", "Baseline characteristics", [_baseline(run)]),
         ("regression", "Regression tables", _regression(run)),
-        ("results", "Results of all predictors", [tables.leaderboard(run), _optional(run), tables.optimism(run)]),
+        ("radiomics", "Images and radiomics", radiomics.section(run, exhibits.regions, exhibits.scores, _figures))
+        if radiomics.radiomics_inputs(run)
+        else None,
+        ("results", "Results of all predictors", _results(run, exhibits, rows)),
         ("discrimination", "Discrimination", [tag("p", what), _figures(exhibits.discrimination)])
         if exhibits.discrimination
         else None,
@@ -107,10 +120,19 @@ def _key_facts(run: Run) -> Markup:
 
 
 def _baseline(run: Run) -> object:
-    found = tables.run_table(
-        run.path / "tables" / "table_one.csv", "Table 1. Characteristics overall and by outcome", text_columns=2
+    folder = run.path / "tables"
+    first = tables.run_table(
+        folder / "table_one.csv", "Table 1. Characteristics overall and by outcome", text_columns=2
     )
-    return found or tag("p", "The run wrote no table of baseline characteristics.")
+    second = tables.run_table(
+        folder / "table_two.csv", "Table 2. Characteristics by outcome in training and test patients", text_columns=2
+    )
+    if second is None and run.independent_test:
+        second = tag("p", "The run wrote no table of training and test patients.", class_="note")
+    elif second is None:
+        second = tag("p", "There is no table of training against test patients: by resampling, every patient is a test "
+                     "patient once in each repeat.", class_="note")  # fmt: skip
+    return join([first or tag("p", "The run wrote no table of baseline characteristics."), second])
 
 
 def _regression(run: Run) -> list[object]:
@@ -127,11 +149,22 @@ def _regression(run: Run) -> list[object]:
         ):
             parts.append(tables.run_table(run.path / "tables" / f"{kind}_{name}.csv", f"{words}, {name}"))
         if not any(parts):
-            why = facts.get("regression_tables", {}).get("reason", "not made")
+            why = facts.get("regression_tables", {}).get("reason") or _no_regression(facts)
             out.append(tag("p", f"{name}: no regression table ({why})."))
         else:
             out.append(details(f"Regression tables of {name}", *parts))
     return out
+
+
+def _no_regression(facts: Mapping[str, Any]) -> str:
+    if "radscore" in facts:
+        return "its features stand under Images and radiomics"
+    return str(facts.get("final", {}).get("failed", "not made"))
+
+
+def _results(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[object]:
+    panel = [] if exhibits.panel is None else [_figures([exhibits.panel])]
+    return [tables.leaderboard(run), _optional(run), *panel, models_table(run, rows), tables.optimism(run)]
 
 
 def _optional(run: Run) -> Markup | None:
@@ -179,13 +212,28 @@ def _figures(exhibits: Sequence[Exhibit]) -> Markup:
 
 
 def _figure(exhibit: Exhibit) -> Markup:
-    if exhibit.figure is None:
+    if not exhibit.drawn:
         return tag("p", tag("strong", exhibit.title), f": not shown. {exhibit.reason}", class_="absent")
-    drawing = Markup(inline_svg(exhibit.figure, exhibit.name.replace(".", "-"), exhibit.title))
     rows = exhibit.data if exhibit.shown is None else exhibit.shown
     whole = "" if exhibit.shown is None else f" All values: figures/{exhibit.name}.csv."
     shown = table([str(h).replace("_", " ") for h in exhibit.shown_header or exhibit.header], rows, exhibit.title)
     return tag(
-        "figure", tag("h3", exhibit.title), drawing, tag("figcaption", exhibit.caption),
+        "figure", tag("h3", exhibit.title), _drawing(exhibit), tag("figcaption", exhibit.caption),
         details("Data of this figure", shown, tag("p", whole, class_="note") if whole else None), id=exhibit.name,
+        class_="across" if exhibit.wide else None,
     )  # fmt: skip
+
+
+def _drawing(exhibit: Exhibit) -> Markup:
+    """The drawing as SVG, a picture as PNG; a wide one scrolls by itself where the page is narrow."""
+    if exhibit.figure is None:
+        data = base64.b64encode(exhibit.picture).decode("ascii")
+        drawing = tag("img", src=f"data:image/png;base64,{data}", alt=exhibit.title)
+        drawing = Markup(drawing.removesuffix("</img>"))
+    else:
+        drawing = Markup(inline_svg(exhibit.figure, exhibit.name.replace(".", "-"), exhibit.title))
+    if not exhibit.wide:
+        return drawing
+    inches = 9.0 if exhibit.figure is None else exhibit.figure.get_figwidth()
+    style = f"--inches: {inches:g}"
+    return tag("div", drawing, class_="across", style=style, tabindex="0", role="region", aria_label=exhibit.title)

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from osml.cohort.cohort import BinaryOutcome, Cohort, Outcome, SurvivalOutcome
-from osml.files import atomic_write
+from osml.cohort.cohort import BinaryOutcome, Cohort, FeatureTable, Outcome, SurvivalOutcome
+from osml.files import atomic_write, read_json, write_json
 
 
 def write_cohort(path: Path, cohort: Cohort) -> None:
-    """Parquet: unit, patient, `value:<input>`, `low:<lab>`, `high:<lab>`, `key:<column>`, and the outcome."""
+    """Parquet: unit, patient, `value:<input>`, `low:<lab>`, `high:<lab>`, `key:<column>`, `file:<input>`, the outcome.
+
+    Features of images stand beside it, `features_<input>.npy` with their names in JSON; readings for stability do not.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -22,6 +25,7 @@ def write_cohort(path: Path, cohort: Cohort) -> None:
     for name, (low, high) in cohort.kit.items():
         columns |= {f"low:{name}": low, f"high:{name}": high}
     columns |= {f"key:{name}": list(texts) for name, texts in cohort.keys.items()}
+    columns |= {f"file:{name}": list(paths) for name, paths in cohort.files.items()}
     facts: dict[str, str] = {"per_row": str(int(cohort.per_row))}
     outcome = cohort.outcome
     if isinstance(outcome, BinaryOutcome):
@@ -35,6 +39,11 @@ def write_cohort(path: Path, cohort: Cohort) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(facts), sink, compression="zstd", write_statistics=False)
     atomic_write(path, sink.getvalue())
+    for name, table in cohort.features.items():
+        raw = io.BytesIO()
+        np.save(raw, table.x, allow_pickle=False)
+        atomic_write(path.with_name(f"features_{name}.npy"), raw.getvalue())
+        write_json(path.with_name(f"features_{name}.json"), list(table.columns))
 
 
 def load_cohort(path: Path) -> Cohort:
@@ -68,4 +77,11 @@ def load_cohort(path: Path) -> Cohort:
         keys={name: tuple(columns[f"key:{name}"].to_pylist()) for name in named("key:")},
         outcome=outcome,
         per_row=facts["per_row"] == "1",
+        files={name: tuple(columns[f"file:{name}"].to_pylist()) for name in named("file:")},
+        features={
+            file.stem.removeprefix("features_"): FeatureTable(
+                tuple(read_json(file.with_suffix(".json"))), np.load(file, allow_pickle=False)
+            )
+            for file in sorted(path.parent.glob("features_*.npy"))
+        },
     )

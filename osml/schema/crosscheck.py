@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from osml.codes import BY_CODE
+from osml.schema.crosscheck_images import image_problems
 from osml.schema.document import Key, Problem
 from osml.schema.suggest import hint
 
@@ -29,6 +30,7 @@ def cross_check(data: Mapping[str, Any]) -> list[Problem]:
         _predictors(data),
         _named_predictors(data),
         _prevalence(data),
+        image_problems(data),
         _rest(data),
     )
     return [problem for problems in found for problem in problems]
@@ -311,6 +313,9 @@ def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem((*path, i), f"{name!r} stands twice")
             elif path == repeated and any(item in predictors for item in _texts(predictors[name], "inputs")):
                 message = f"{name!r} is fed by another predictor; the bootstrap of out-of-fold scores is not offered"
+                yield Problem((*path, i), message, "Repeated nested cross-validation is its estimate.")
+            elif path == repeated and _block(predictors, name).get("kind") not in ("nomogram", None):
+                message = f"{name!r} is a {predictors[name]['kind']}; the bootstrap is offered for nomograms"
                 yield Problem((*path, i), message, "Repeated nested cross-validation is its estimate.")
 
 

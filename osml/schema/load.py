@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +176,7 @@ def _translate(error: ValidationError, data: Any) -> Iterable[Problem]:
             else:
                 yield Problem(path, "key 'kind' is missing", f"One of: {', '.join(tags)}.")
         elif kind == "literal_error":
-            expected = [e.strip(" '") for e in str(context["expected"]).replace(" or ", ", ").split(",")]
+            expected = re.findall(r"'([^']*)'", str(context["expected"])) or [str(context["expected"])]
             yield Problem(path, f"{item['input']!r} is not allowed here", hint(str(item["input"]), expected))
         elif kind == "value_error":
             yield Problem(path, str(context.get("error", item["msg"])))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from osml.schema.fields import Block, FilePath, Level, Number, Text, Whole
+from osml.schema.images import ImageInput, RadiomicsInput, VolumeInput
 
 Sampling = Literal["cohort", "case_control", "enriched"]
 
@@ -169,7 +170,9 @@ class CategoryInput(_Input):
     )
 
 
-Input = Annotated[NumberInput | LabInput | BinaryInput | CategoryInput, Field(discriminator="kind")]
+ValueInput = NumberInput | LabInput | BinaryInput | CategoryInput
+FileInput = VolumeInput | ImageInput
+Input = Annotated[ValueInput | FileInput | RadiomicsInput, Field(discriminator="kind")]
 
 
 class Rcs(Block):
@@ -202,7 +205,24 @@ class NomogramPredictor(Block):
     )
 
 
-Predictor = Annotated[NomogramPredictor, Field(discriminator="kind")]
+class RadscorePredictor(Block):
+    """A score of radiomic features, selected inside every fold: variance, stability, correlation, mRMR, LASSO."""
+
+    kind: Literal["radscore"]
+    inputs: Annotated[tuple[Text, ...], Field(min_length=1, description="radiomics inputs")]
+    label: Text | None = Field(None, description="name on axes and in tables; default: the predictor's name")
+    region: Text = Field("best", description="a region by name; best: chosen on inner folds, all of them tabulated")
+    score: Literal["linear", "forest"] = Field(
+        "linear", description="linear: the LASSO's linear predictor; forest: a random forest's probability"
+    )
+    correlation: Annotated[Number, Field(gt=0, le=1)] = Field(
+        0.9, description="of two features with a higher absolute rank correlation one is kept"
+    )
+    mrmr: Annotated[Whole, Field(ge=1)] = Field(20, description="features that go from mRMR into the LASSO")
+    penalty: Literal["min", "1se"] = Field("min", description="LASSO penalty by inner cross-validation")
+
+
+Predictor = Annotated[NomogramPredictor | RadscorePredictor, Field(discriminator="kind")]
 
 
 class KFold(Block):
@@ -300,3 +320,39 @@ class Schema(Block):
     validation: Validation = Field(description="how predictors are judged")
     checks: Checks = Field(Checks(accept={}), description="refusals accepted with a reason")
     report: Report = Field(Report(compare=()), description="what the report sets side by side")
+
+    def values(self) -> dict[str, ValueInput]:
+        """The inputs that are cells of the table: numbers, labs, binaries, categories."""
+        return {name: block for name, block in self.inputs.items() if isinstance(block, ValueInput)}
+
+    def nomograms(self) -> dict[str, NomogramPredictor]:
+        """The predictors that are regressions."""
+        return {name: block for name, block in self.predictors.items() if isinstance(block, NomogramPredictor)}
+
+    def radiomics(self) -> dict[str, RadiomicsInput]:
+        """The inputs that are computed from images."""
+        return {name: block for name, block in self.inputs.items() if isinstance(block, RadiomicsInput)}
+
+    def source(self, name: str) -> FileInput:
+        """The image that a radiomics input is computed from."""
+        block = self.inputs[name]
+        assert isinstance(block, RadiomicsInput)
+        found = self.inputs[block.of]
+        assert isinstance(found, FileInput)
+        return found
+
+    def available(self, name: str) -> str:
+        """When an input is known; radiomics are known with their image."""
+        block = self.inputs[name]
+        return self.source(name).available if isinstance(block, RadiomicsInput) else block.available
+
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """All inputs that a predictor rests on, those of the predictors that feed it and their images included."""
+        found: list[str] = []
+        for item in self.predictors[name].inputs:
+            if item in self.predictors:
+                found += self.ancestors(item)
+                continue
+            block = self.inputs[item]
+            found += [item, block.of] if isinstance(block, RadiomicsInput) else [item]
+        return tuple(dict.fromkeys(found))

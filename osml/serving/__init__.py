@@ -7,13 +7,16 @@ before it serves.
 from osml.runs.bundle import manifest_hash
 from osml.serving.explain import Answer, Contribution, Curve, Explanation, Gap
 from osml.serving.export import record, rows_csv, rows_table
-from osml.serving.form import Field, FormTable, needed_inputs
-from osml.serving.loading import available_predictors, bundle_folder, find_bundles, load, made_up, read_patients
+from osml.serving.form import SITE, Field, FormTable, ImageField, needed_inputs
+from osml.serving.golden import golden, links
+from osml.serving.loading import available_predictors, bundle_folder, find_bundles, load, read_patients
 from osml.serving.model import Model, Row
+from osml.serving.recipe import recipe
 from osml.serving.uploads import read_upload
 from osml.serving.words import fact_rows, in_hundred, interval_words, percent, statement
 
 __all__ = [
+    "SITE",
     "Answer",
     "Contribution",
     "Curve",
@@ -21,21 +24,24 @@ __all__ = [
     "Field",
     "FormTable",
     "Gap",
+    "ImageField",
     "Model",
     "Row",
     "available_predictors",
     "bundle_folder",
     "fact_rows",
     "find_bundles",
+    "golden",
     "in_hundred",
     "interval_words",
+    "links",
     "load",
-    "made_up",
     "manifest_hash",
     "needed_inputs",
     "percent",
     "read_patients",
     "read_upload",
+    "recipe",
     "record",
     "rows_csv",
     "rows_table",

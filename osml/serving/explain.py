@@ -14,7 +14,7 @@ from osml.predictors.contract import Design
 from osml.predictors.learn import complete
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.recipe import InputRecipe
-from osml.serving.form import Field
+from osml.serving.form import SITE, Field
 
 Float = NDArray[np.float64]
 GRID = 41
@@ -36,12 +36,16 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Contributions on the log-odds (Cox: log-hazard) scale: base + their sum = the patient's linear predictor."""
+    """Contributions on the log-odds (Cox: log-hazard) scale: base + their sum = the patient's linear predictor.
+
+    reference : whose linear predictor `base` is
+    """
 
     base: float
     contributions: tuple[Contribution, ...]
     lp: float
     scale: str
+    reference: str = "average patient"
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,9 @@ def answers(unit: Cohort, asked: Sequence[Field]) -> tuple[Answer, ...]:
     """What a single unit gave for each input."""
     out = []
     for field in asked:
+        if field.name == SITE:
+            out.append(Answer(field.name, field.label, unit.keys[field.column][0], True))
+            continue
         x = float(unit.values[field.name][0])
         if np.isnan(x):
             words = "not given"
@@ -118,12 +125,13 @@ def answers(unit: Cohort, asked: Sequence[Field]) -> tuple[Answer, ...]:
 def fill_gaps(chain: Chain, unit: Cohort, asked: Sequence[Field]) -> tuple[Gap, ...]:
     """Each input that a single unit lacks, varied over its training range while the other gaps stay imputed."""
     fitted = chain.fitted
-    assert isinstance(fitted, FittedNomogram)
+    asked = [field for field in asked if field.name != SITE and np.isnan(unit.values[field.name][0])]
+    if not asked:
+        return ()
+    assert isinstance(fitted, FittedNomogram)  # a Rad-score asks for no cells
     filled, _ = complete(fitted.imputer, fitted.recipe.values(chain.design(unit)))
     out = []
     for field in asked:
-        if not np.isnan(unit.values[field.name][0]):
-            continue
         if field.kind == "category":
             grid = np.arange(len(field.levels), dtype=np.float64)
         elif field.training is not None:
@@ -176,5 +184,12 @@ def _copies(unit: Cohort, name: str, grid: Float) -> Cohort:
     values: Mapping[str, Float] = {key: np.repeat(x, n) for key, x in unit.values.items()} | {name: grid}
     kit = {key: (np.repeat(low, n), np.repeat(high, n)) for key, (low, high) in unit.kit.items()}
     return replace(
-        unit, units=units, patients=units, copies=np.zeros(n, dtype=np.intp), values=values, kit=kit, keys={}
+        unit,
+        units=units,
+        patients=units,
+        copies=np.zeros(n, dtype=np.intp),
+        values=values,
+        kit=kit,
+        keys={key: texts * n for key, texts in unit.keys.items()},
+        features={key: table.take(np.zeros(n, dtype=np.intp)) for key, table in unit.features.items()},
     )

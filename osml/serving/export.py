@@ -8,6 +8,7 @@ from typing import Any
 from osml.cohort.table import Table
 from osml.files import csv_text, spreadsheet_safe
 from osml.nomogram.metadata import NOTICE
+from osml.serving.form import FormTable
 from osml.serving.model import Model, Row
 from osml.serving.words import cautions, statement
 
@@ -73,5 +74,8 @@ def record(model: Model, table: Table, row: int = 0) -> dict[str, Any]:
         explanation = model.explain(table, row)
         out["inputs"] = [asdict(answer) for answer in model.answers(table, row)]
         out["explanation"] = asdict(explanation)
+        out["scores"] = {label: asdict(one) for label, one in model.explain_scores(table, row)}
+        if isinstance(table, FormTable) and table.measured is not None:
+            out["regions"] = dict(table.measured.regions)
         out["not_given"] = [asdict(gap) for gap in model.gaps(table, row)]
     return out

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from osml.cohort.inputs import file_columns
 from osml.cohort.table import Table
 from osml.cohort.units import conversion_factor, units_like
 from osml.errors import TableError
+from osml.features import used_radiomics
 from osml.predictors.chain import Chain, upstream_of
 from osml.predictors.nomogram import FittedNomogram
-from osml.schema.model import BinaryInput, CategoryInput, ColumnUnit, Input, LabInput, Schema
+from osml.predictors.radscore import FittedRadscore
+from osml.schema.images import VolumeInput
+from osml.schema.model import (
+    BinaryInput,
+    CategoryInput,
+    ColumnUnit,
+    Input,
+    LabInput,
+    NomogramPredictor,
+    Schema,
+    ValueInput,
+)
 from osml.schema.suggest import hint
+from osml.serving.measured import Measured
 
+# The form's field for the site that harmonised features come from, called as in the schema.
+SITE = "cohort.site"
 # Nobody can type it, so it is neither a number nor anybody's level.
-_NOT_GIVEN = "\x18"
+NOT_GIVEN = "\x18"
 
 
 @dataclass(frozen=True)
@@ -54,20 +70,67 @@ class Field:
         return replace(self, unit=unit, limits=convert(self.limits), training=convert(self.training))
 
 
+@dataclass(frozen=True)
+class ImageField:
+    """One file of the form.
+
+    key : `input`, `input.mask` or `input.body`
+    column : column of its path in a table
+    kind : volume or image (a picture)
+    """
+
+    key: str
+    column: str
+    label: str
+    kind: Literal["volume", "image"]
+
+
+@dataclass(frozen=True)
 class FormTable(Table):
-    """Answers of a form: read by `form_schema`, where a table of the same columns is read by the study's own schema."""
+    """Answers of a form: read by `form_schema`, where a table of the same columns is read by the study's own schema.
+
+    measured : features of the images that came with the answers
+    """
+
+    measured: Measured | None = None
 
 
 def fields(schema: Schema, chain: Chain) -> tuple[Field, ...]:
-    """The inputs that a predictor and those that feed it need, in axis order."""
-    return tuple(_field(schema, chain, name) for name in needed_inputs(schema, chain.name))
+    """The cells that a predictor and those that feed it need, in axis order; the site last, where it is needed."""
+    found = tuple(_field(schema, chain, name) for name in needed_inputs(schema, chain.name))
+    known = sites(chain)
+    if known is None:
+        return found
+    column = schema.cohort.site or ""
+    return (*found, Field(SITE, column, column, "category", "", known, None, None, False))
+
+
+def image_fields(schema: Schema, name: str) -> tuple[ImageField, ...]:
+    """The files that a predictor and those that feed it need: each image, its mask, its body mask."""
+    out = []
+    sources = dict.fromkeys(schema.radiomics()[item].of for item in used_radiomics(schema, [name]))
+    for source in sources:
+        block = schema.inputs[source]
+        words = {"": "image", "mask": "mask of the lesion", "body": "mask of the body"}
+        for key, column in file_columns({source: block}).items():
+            label = f"{block.label or source}: {words[key.removeprefix(source).removeprefix('.')]}"
+            out.append(ImageField(key, column, label, "volume" if isinstance(block, VolumeInput) else "image"))
+    return tuple(out)
+
+
+def sites(chain: Chain) -> tuple[str, ...] | None:
+    """Sites that every harmonised score of a chain has learnt; None where none is harmonised."""
+    fitted = chain.fitted
+    own = fitted.combat.batches if isinstance(fitted, FittedRadscore) and fitted.combat is not None else None
+    found = [known for known in (own, *(sites(link) for link in chain.upstream)) if known is not None]
+    return tuple(site for site in found[0] if all(site in known for known in found)) if found else None
 
 
 def needed_inputs(schema: Schema, name: str) -> list[str]:
-    """Inputs of a predictor and of those that feed it, and the inputs that its kit bands look at, in order."""
+    """Cells of a predictor and of those that feed it, and the inputs that its kit bands look at, in order."""
     names: list[str] = []
     for item in schema.predictors[name].inputs:
-        names += [item] if item in schema.inputs else []
+        names += [item] if item in schema.values() else []
     for source in upstream_of(schema, name):
         names += needed_inputs(schema, source)
     for item in list(names):
@@ -79,7 +142,12 @@ def needed_inputs(schema: Schema, name: str) -> list[str]:
 
 def encoded_inputs(schema: Schema, name: str) -> set[str]:
     """Labs that a predictor or one that feeds it takes by their kit range."""
-    own = {item for item, how in schema.predictors[name].encode.items() if how != "value"}
+    block = schema.predictors[name]
+    own = (
+        {item for item, how in block.encode.items() if how != "value"}
+        if isinstance(block, NomogramPredictor)
+        else set()
+    )
     return own.union(*(encoded_inputs(schema, source) for source in upstream_of(schema, name)))
 
 
@@ -97,6 +165,8 @@ def form_schema(schema: Schema) -> Schema:
     """The schema by which a form is read: the unit stands beside each value, levels are named as on the axis."""
     inputs: dict[str, Input] = {}
     for name, block in schema.inputs.items():
+        if not isinstance(block, ValueInput):
+            continue
         if isinstance(block, CategoryInput):
             changes: dict[str, Any] = {"groups": None}
         elif isinstance(block, BinaryInput):
@@ -104,17 +174,20 @@ def form_schema(schema: Schema) -> Schema:
         else:
             changes = {"table_unit": ColumnUnit(column=_unit_column(name)) if block.unit else None}
         inputs[name] = block.model_copy(update={"column": None, **changes})
-    cohort = schema.cohort.model_copy(update={"missing": (_NOT_GIVEN,)})
+    cohort = schema.cohort.model_copy(update={"missing": (NOT_GIVEN,)})
     return schema.model_copy(update={"inputs": inputs, "cohort": cohort})
 
 
-def form_table(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str]) -> FormTable:
+def form_table(
+    asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str], measured: Measured | None = None
+) -> FormTable:
     """One row of answers.
 
     Parameters
     ----------
     cells : input, or column of a kit range → text as typed; "" or left out is "not given"
     units : input → unit in which it was given, where that is not the model's
+    measured : features of this patient's images
 
     Raises
     ------
@@ -134,26 +207,26 @@ def form_table(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mappin
                 f"{name} cannot be given in {unit!r}", do=f"Units: {', '.join(by_name[name].units) or 'none'}."
             )
     columns = dict(_cells(asked, cells, units))
-    return FormTable("form", tuple(columns), (tuple(columns.values()),), (1,), "")
+    return FormTable("form", tuple(columns), (tuple(columns.values()),), (1,), "", measured)
 
 
 def _cells(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for field in asked:
         text = cells.get(field.name, "")
-        yield field.name, text if text.strip() else _NOT_GIVEN
+        yield field.name, text if text.strip() else NOT_GIVEN
         if field.kind == "number" and field.unit:
             yield _unit_column(field.name), units.get(field.name, field.unit)
         for side in (field.kit_low, field.kit_high):
             if side is not None:
-                yield side, cells.get(side, "").strip() or _NOT_GIVEN
+                yield side, cells.get(side, "").strip() or NOT_GIVEN
 
 
 def _unit_column(name: str) -> str:
-    return f"{_NOT_GIVEN}unit of {name}"
+    return f"{NOT_GIVEN}unit of {name}"
 
 
 def _field(schema: Schema, chain: Chain, name: str) -> Field:
-    block = schema.inputs[name]
+    block = schema.values()[name]
     category = isinstance(block, (BinaryInput, CategoryInput))
     encoded = name in encoded_inputs(schema, chain.name)
     kit = block.kit if isinstance(block, LabInput) and encoded else None

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from osml.cohort.cohort import Cohort
 from osml.cohort.table import Table, read_table
 from osml.errors import OsmlError, RunError, VerificationError
+from osml.features import settings_of
 from osml.nomogram import Nomogram, from_json
 from osml.predictors.chain import Chain, load_chain
 from osml.predictors.nomogram import FittedNomogram
+from osml.predictors.radscore import FittedRadscore, radscore_recipe
 from osml.runs.bundle import Bundle, open_bundle
 from osml.schema.model import BinaryInput, CategoryInput, Schema
 from osml.schema.suggest import hint
+from osml.serving.golden import links, replay
 from osml.serving.model import Model
-
-GOLDEN_TOLERANCE = 1e-9
+from osml.serving.recipe import NAME as RECIPE
+from osml.serving.recipe import check_recipe
 
 
 def load(path: str | Path, predictor: str | None = None) -> Model:
@@ -48,15 +49,17 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
     place = f"predictors/{predictor}"
     chain = _chain(bundle, schema, predictor)
     _agree(schema, chain)
+    check_recipe(schema, predictor, bundle.read(RECIPE) if RECIPE in files else None)
     nomogram = None
     if f"{place}/nomogram.json" in files:
         nomogram = from_json(bundle.content(f"{place}/nomogram.json").decode("utf-8"))
         _agree_nomogram(nomogram, chain)
-    means = np.array(bundle.read(f"{place}/background.json")["means"], dtype=np.float64)
-    model = Model(bundle, schema, predictor, chain, bundle.read("facts.json"), nomogram, means)
-    if f"{place}/golden.json" in files:
-        _replay(model, bundle.read(f"{place}/golden.json"))
-    return model
+    means = np.empty(0)
+    if isinstance(chain.fitted, FittedNomogram):
+        means = np.array(bundle.read(f"{place}/background.json")["means"], dtype=np.float64)
+    for link, where in links(chain, place):
+        replay(link.name, link.fitted, bundle.read(f"{where}/golden.json"))
+    return Model(bundle, schema, predictor, chain, bundle.read("facts.json"), nomogram, means)
 
 
 def available_predictors(path: str | Path) -> tuple[str, ...]:
@@ -100,17 +103,6 @@ def read_patients(path: str | Path, model: Model) -> Table:
     return read_table(path, delimiter=block.delimiter, sheet=block.sheet)
 
 
-def made_up(chain: Chain, cases: Mapping[str, Any]) -> Cohort:
-    """A cohort of made-up patients; labs that enter by their kit range get 0 to 1, which leaves them as given."""
-    fitted = chain.fitted
-    assert isinstance(fitted, FittedNomogram)
-    n = len(next(iter(cases.values())))
-    names = tuple(f"case {i + 1}" for i in range(n))
-    values = {i.name: np.asarray(cases.get(i.name, np.full(n, np.nan)), dtype=float) for i in fitted.recipe.inputs}
-    kit = {i.name: (np.zeros(n), np.ones(n)) for i in fitted.recipe.inputs if i.encode != "value"}
-    return Cohort(names, names, np.zeros(n, dtype=np.intp), values, kit, {}, None)
-
-
 def _schema(bundle: Bundle) -> Schema:
     try:
         return Schema.model_validate(bundle.read("schema.json"))
@@ -142,6 +134,9 @@ def _available(bundle: Bundle, schema: Schema) -> tuple[str, ...]:
 def _agree(schema: Schema, chain: Chain) -> None:
     """The model asks for inputs by name and reads levels by position: the schema must mean the same by both."""
     fitted = chain.fitted
+    if isinstance(fitted, FittedRadscore):
+        _agree_score(schema, chain, fitted)
+        return
     assert isinstance(fitted, FittedNomogram)
     for item in fitted.recipe.inputs:
         if item.kind == "score":
@@ -164,9 +159,29 @@ def _agree(schema: Schema, chain: Chain) -> None:
         _agree(schema, link)
 
 
+def _agree_score(schema: Schema, chain: Chain, fitted: FittedRadscore) -> None:
+    """A Rad-score reads features by the name of image, region and settings."""
+    stated = radscore_recipe(schema, chain.name)
+    if stated != fitted.recipe:
+        ours, theirs = asdict(stated), asdict(fitted.recipe)
+        key = next(key for key in ours if ours[key] != theirs[key])
+        raise _contradiction(f"{chain.name!r} has {key} {ours[key]!r} in the schema, {theirs[key]!r} in the model")
+    if (fitted.combat is None) is bool(fitted.recipe.site):
+        raise _contradiction(
+            f"{chain.name!r}: the schema harmonises its features and the model does not, or vice versa"
+        )
+    image = schema.radiomics()[fitted.recipe.input].of
+    regions = settings_of(schema, fitted.recipe.input).regions
+    for column in fitted.columns:
+        parts = column.split("|")
+        if len(parts) != 3 or parts[0] != image or parts[1] not in regions:
+            raise _contradiction(f"{chain.name!r} reads the feature {column!r}, which the schema does not compute")
+
+
 def _agree_nomogram(nomogram: Nomogram, chain: Chain) -> None:
     fitted = chain.fitted
-    assert isinstance(fitted, FittedNomogram)
+    if not isinstance(fitted, FittedNomogram):
+        raise _contradiction(f"{chain.name!r} has a nomogram although it is a Rad-score")
     drawn = {p.name: p.levels for p in nomogram.predictors}
     asked = {name: fitted.recipe.input(name).levels for name in fitted.model.inputs}
     if drawn != asked:
@@ -180,14 +195,3 @@ def _contradiction(what: str) -> OsmlError:
     return VerificationError(
         f"the bundle contradicts itself: {what}", do="Do not use this bundle; make it again from its run."
     )
-
-
-def _replay(model: Model, stored: Mapping[str, Any]) -> None:
-    cases = {name: np.array(x, dtype=float) for name, x in stored["values"].items()}
-    p, expected = model.chain.predict(made_up(model.chain, cases)).p, np.array(stored["p"])
-    gap = float(np.max(np.abs(p - expected))) if p.shape == expected.shape else float("inf")
-    if not gap <= GOLDEN_TOLERANCE:
-        raise VerificationError(
-            f"the model does not reproduce its golden cases: probabilities differ by up to {gap:.3g}",
-            do="Do not use this bundle; make it again from its run.",
-        )

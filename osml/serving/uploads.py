@@ -70,7 +70,8 @@ def read_upload(raw: bytes, model: Model) -> Table:
     table = _read_xlsx(raw, model) if raw[:4] == b"PK\x03\x04" else _read_text(raw, model)
     if len(table.rows) > MAX_ROWS:
         raise TableError(f"the table has {len(table.rows)} rows; at most {MAX_ROWS} are read", do="Split it.")
-    own = {model.schema.cohort.patient, model.schema.cohort.row or "", *_asked(model)}
+    block = model.schema.cohort
+    own = {block.patient, block.row or "", block.site or "", *_asked(model)}
     found = identifying_columns(table.columns, own)
     if found:
         raise TableError(

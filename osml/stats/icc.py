@@ -108,11 +108,12 @@ def icc_all(ratings: ArrayLike, level: float = 0.95) -> dict[Model, ICC]:
 
 
 def icc_features(reader1: ArrayLike, reader2: ArrayLike, model: Model = "2,1", level: float = 0.95) -> FeatureICC:
-    """Intraclass correlation of each feature between two readings of the same patients.
+    """Intraclass correlation of each feature between two or more readings of the same patients.
 
     Parameters
     ----------
-    reader1, reader2 : float array (n, p)
+    reader1 : float array (n, p)
+    reader2 : float array (n, p), or (n, p, k) for k further readings
         Same patients in the same order, same features in the same order; NaN is refused.
 
     Returns
@@ -128,14 +129,15 @@ def icc_features(reader1: ArrayLike, reader2: ArrayLike, model: Model = "2,1", l
     [0.86, nan]
     """
     a, b = np.asarray(reader1, dtype=np.float64), np.asarray(reader2, dtype=np.float64)
-    if a.ndim != 2 or a.shape != b.shape:
+    if a.ndim != 2 or b.ndim not in (2, 3) or a.shape != b.shape[:2]:
         raise InvalidInputError(
             f"the two readings must be matrices of one shape (patients, features), got {a.shape} and {b.shape}"
         )
-    x = _finite(np.stack([a, b], axis=1))
+    further = b[:, :, None] if b.ndim == 2 else b
+    x = _finite(np.concatenate([a[:, None], further.transpose(0, 2, 1)], axis=1))
     if a.shape[0] < 2:
         raise InvalidInputError(f"an intraclass correlation needs at least 2 patients, got {a.shape[0]}")
-    return _from_squares(_mean_squares(x), a.shape[0], 2, model, level)
+    return _from_squares(_mean_squares(x), a.shape[0], x.shape[1], model, level)
 
 
 def _ratings(ratings: ArrayLike) -> Array:

@@ -19,6 +19,7 @@ from osml.predictors.recipe import recipe_of
 from osml.runs.directory import RunDirectory
 from osml.runs.store import PredictionRow
 from osml.schema.load import LoadedSchema
+from osml.schema.model import RadscorePredictor
 from osml.study.compare import compare_folds, compare_test_set
 from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
@@ -28,9 +29,10 @@ from osml.study.model_checks import candidate_parameters
 from osml.study.null import pooled_discrimination, pooled_null_mean
 from osml.study.prepare import write_findings
 from osml.study.publish import publish
+from osml.study.radscore import develop_radscore
 from osml.study.sheet import draw_sheet
 from osml.study.tables import write_regression, write_tables
-from osml.study.tasks import adjusted, probabilities_hidden, withheld
+from osml.study.tasks import adjusted, final_seed, probabilities_hidden, withheld
 
 Say = Callable[[str], None]
 
@@ -56,13 +58,22 @@ def finish(
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]
         facts = _honest(loaded, cohort, folds, mine)
+        scored = isinstance(schema.predictors[name], RadscorePredictor)
         try:
-            development, chain = _develop(loaded, name, developed)
+            if scored:
+                chain, found = develop_radscore(loaded, name, developed, run.path)
+                chains[name] = chain, Design(developed)
+            else:
+                development, chain = _develop(loaded, name, developed)
         except OsmlError as error:
             failed.add(name)
             facts["final"] = {"failed": error.what}
             predictors[name] = facts
             say(f"failed    {name} on all development patients: {error.what}")
+            continue
+        if scored:
+            predictors[name] = facts | found
+            lines.append(_row(name, predictors[name]))
             continue
         facts |= _development_facts(loaded, name, developed, development)
         late += late_findings(name, development, facts)
@@ -124,8 +135,7 @@ def _add_pooled(loaded: LoadedSchema, cohort: Cohort, rows: Sequence[PredictionR
 
 def _develop(loaded: LoadedSchema, name: str, cohort: Cohort) -> tuple[Development, Chain]:
     schema = loaded.schema
-    # Repeat -1 would clash with no fold; SeedSequence wants non-negative numbers, so the final fit is repeat 10^6.
-    seed = (schema.validation.seed, 1_000_000, 0)
+    seed = final_seed(schema)
     design, links = training_design(schema, name, cohort, seed)
     optimism = schema.validation.optimism
     wanted = optimism is not None and name in optimism.predictors
@@ -148,7 +158,7 @@ def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, developm
         "kind": development.fitted.recipe.shrink,
         "slope": slope.value,
         "source": slope.source,
-        ("inner_folds" if slope.source.startswith("nested") else "bootstraps"): slope.replicates,
+        "bootstraps": slope.replicates,
         "not_estimable": slope.failed,
     }
     facts["candidate_parameters"] = parameters

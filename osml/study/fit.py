@@ -22,7 +22,18 @@ from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
 from osml.schema.load import LoadedSchema
 from osml.study.final import finish
-from osml.study.prepare import Say, describe_split, introduce, prepare, refusals, refuse, write_findings
+from osml.study.images import WithImages, add_features, write_images
+from osml.study.prepare import (
+    Say,
+    all_findings,
+    describe_split,
+    finding_line,
+    introduce,
+    prepare,
+    refusals,
+    refuse,
+    write_findings,
+)
 from osml.study.tasks import FoldTask, run_fold
 
 
@@ -69,7 +80,17 @@ def fit(
     stopped = refusals(loaded, findings)
     if stopped:
         raise refuse(stopped)
-    identity = run_identity(loaded, {built.table.name: built.table.sha256})
+    images = add_features(loaded, built, workers=workers, quiet=quiet, say=say)
+    if images.regions:
+        known = set(findings)
+        findings = [*all_findings(loaded, images.built), *images.findings]
+        for finding in findings:
+            if finding not in known:
+                say(finding_line(loaded, finding))
+        if stopped := refusals(loaded, findings):
+            raise refuse(stopped)
+    built = images.built
+    identity = run_identity(loaded, {built.table.name: built.table.sha256, **images.hashes})
     run = RunDirectory.create(runs or Path("runs"), loaded.schema.name, identity, new=new)
     with run.locked() as waited:
         if waited:
@@ -81,12 +102,12 @@ def fit(
             say(f"run       {run.path} (finished before; --new fits again)")
             run.point_latest()
             return FitResult(run, True, read_json(run.path / "metrics.json"), tuple(status.get("failed", ())))
-        return _run(loaded, built, findings, run, workers, say, quiet)
+        return _run(loaded, images, findings, run, workers, say, quiet)
 
 
 def _run(
     loaded: LoadedSchema,
-    built: BuiltCohort,
+    images: WithImages,
     findings: Sequence[Finding],
     run: RunDirectory,
     workers: int | None,
@@ -95,7 +116,9 @@ def _run(
 ) -> FitResult:
     run.set_status("running")
     run.event("started")
+    built = images.built
     _record(loaded, built, findings, run, workers)
+    write_images(run.path, images)
     folds = _splits(loaded, built.cohort, run)
     say(f"split     {describe_split(loaded)} → {run.path / 'splits.json'}")
     outcomes = _run_folds(loaded, built.cohort, folds, run, workers, quiet)
@@ -132,7 +155,8 @@ def _run_folds(
         for fold in folds:
             folder = run.path / "folds" / fold.name / name
             if not (folder / "status.json").exists():
-                train, test = cohort.of(fold.train), cohort.of(fold.test).without_outcome()
+                needed = cohort.with_features_of(schema.ancestors(name))
+                train, test = needed.of(fold.train), needed.of(fold.test).without_outcome()
                 tasks.append(FoldTask(schema, name, fold, train, test, schema.validation.seed, folder))
     progress = Progress("folds", len(tasks), sys.stderr, quiet)
     done = []

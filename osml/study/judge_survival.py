@@ -18,7 +18,7 @@ from osml.evaluation.concordance import harrell_c
 from osml.evaluation.ipcw import auc_at, brier_at
 from osml.evaluation.kaplan_meier import kaplan_meier
 from osml.predictors.nomogram import Development
-from osml.predictors.refits import calibration_slopes
+from osml.predictors.refits import OPTIMISM, calibration_slopes
 from osml.runs.store import PredictionRow
 from osml.schema.model import Schema
 from osml.study.decision import decision_survival
@@ -204,9 +204,7 @@ def judge_survival_development(development: Development, cohort: Cohort, correct
         "c": metric(
             value, low=max(0.0, value - half), high=min(1.0, value + half), interval=CORRECTED_C, bootstraps=len(good)
         ),
-        "slope": metric(
-            development.fitted.slope.value if development.fitted.slope.source == "optimism bootstrap" else None
-        ),
+        "slope": metric(development.fitted.slope.value if development.fitted.slope.source == OPTIMISM else None),
     }
     out["bootstrap_failures"] = dict(refits.failures)
     return out

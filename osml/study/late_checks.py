@@ -10,7 +10,8 @@ from osml.cohort.cohort import SurvivalOutcome
 from osml.errors import NotEstimableError
 from osml.evaluation.proportional_hazards import proportional_hazards
 from osml.predictors.learn import complete
-from osml.predictors.nomogram import Development
+from osml.predictors.nomogram import SCORES_FIXED, Development
+from osml.predictors.refits import OPTIMISM
 from osml.stats.terms import design_matrix
 
 ALPHA = 0.05
@@ -51,5 +52,5 @@ def _hazards(name: str, development: Development, facts: dict[str, Any]) -> Iter
 
 def _slope(name: str, development: Development) -> Iterator[Finding]:
     slope = development.fitted.slope
-    if slope.source in ("optimism bootstrap", "nested cross-validation") and slope.value < LOW_SLOPE:
+    if slope.source in (OPTIMISM, SCORES_FIXED) and slope.value < LOW_SLOPE:
         yield Finding("OSML045", f"{slope.value:.2f} ({slope.source})", name)

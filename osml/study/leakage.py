@@ -29,10 +29,11 @@ from osml.engine import Progress, run_tasks
 from osml.errors import NotEstimableError
 from osml.evaluation.concordance import harrell_c
 from osml.evaluation.discrimination import auc
+from osml.features import settings_of
 from osml.predictors.chain import Chain, fit_chain
 from osml.schema.load import LoadedSchema
-from osml.schema.model import KFold, LeaveOnePatientOut, NomogramPredictor, Schema
-from osml.study.twins import TWINS, LeakyChain, Twin, fit_twin
+from osml.schema.model import KFold, LeaveOnePatientOut, RadscorePredictor, Schema
+from osml.study.twins import TWINS, LeakyChain, LeakyRadscore, Twin, fit_twin
 
 LIMITS = (0.47, 0.53)
 ENOUGH = 200
@@ -104,7 +105,9 @@ def check_leakage(
     whole, cohort = loaded.schema, built.cohort
     schema = light(whole)
     folds = _canary_folds(schema, cohort)
-    overwritten = {f.name: overwrite_patients(loaded, built.table, f.test, schema.validation.seed) for f in folds}
+    overwritten = {
+        f.name: overwrite_patients(loaded, built.table, cohort, f.test, schema.validation.seed) for f in folds
+    }
     jobs: list[_Job] = []
     for name in schema.predictors:
         for pipeline in PIPELINES:
@@ -154,8 +157,8 @@ class _Found:
 
 
 def _work(job: _Job) -> _Found:
-    if job.pipeline == "imputation" and not _gaps(job.schema, job.predictor, job.cohort):
-        return _Found(not_applicable="nothing is imputed")
+    if reason := _needless(job):
+        return _Found(not_applicable=reason)
     if job.permutations is None:
         changed = []
         for fold in job.folds:
@@ -184,7 +187,9 @@ def _permuted_area(job: _Job, cohort: Cohort) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _fit(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fold) -> Chain | LeakyChain:
+def _fit(
+    schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fold
+) -> Chain | LeakyChain | LeakyRadscore:
     seed = (schema.validation.seed, fold.repeat, fold.index)
     if pipeline == "study":
         return fit_chain(schema, name, cohort.of(fold.train), seed)
@@ -208,12 +213,19 @@ def artefacts(schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fol
 
 
 def light(schema: Schema) -> Schema:
-    """The schema with uniform shrinkage left out: it multiplies a fold's linear predictor by one positive number, so it
-    changes no rank within a fold, and its bootstrap would be the only costly step of the canary."""
+    """The schema without what only costs time in the canary.
+
+    Uniform shrinkage multiplies a fold's linear predictor by one positive number, so it changes no rank within a fold.
+    A Rad-score looks at its first region: choosing among regions repeats the same steps on inner folds, and part (a)
+    runs it in full.
+    """
     data = schema.model_dump(mode="json")
     for block in data["predictors"].values():
         if block["kind"] == "nomogram" and block["shrink"] == "uniform":
             block["shrink"] = "none"
+        if block["kind"] == "radscore" and block["region"] == "best":
+            regions = settings_of(schema, block["inputs"][0]).regions
+            block["region"] = regions[0]
     return Schema.model_validate(data)
 
 
@@ -227,11 +239,14 @@ def _canary_folds(schema: Schema, cohort: Cohort) -> tuple[Fold, ...]:
     return make_folds(cohort, split, schema.validation.seed)
 
 
-def overwrite_patients(loaded: LoadedSchema, table: Table, patients: Sequence[str], seed: int) -> Cohort:
+def overwrite_patients(
+    loaded: LoadedSchema, table: Table, cohort: Cohort, patients: Sequence[str], seed: int
+) -> Cohort:
     """The cohort read again from a table in which these patients carry another patient's inputs and outcome.
 
     Whole rows are taken over, so that every combination of cells stays a legal one; where it is possible the donor has
-    another outcome. Ids, split columns and columns that the schema does not read stay.
+    another outcome. Ids, split columns and columns that the schema does not read stay. Features of images come along
+    with the donor's row.
     """
     schema, rng = loaded.schema, np.random.default_rng(derive_seed(seed, 0, 0, "overwrite:" + "|".join(patients)))
     ids = table.column(schema.cohort.patient)
@@ -251,7 +266,20 @@ def overwrite_patients(loaded: LoadedSchema, table: Table, patients: Sequence[st
             donors[patient] = others[int(rng.integers(len(others)))]
         for j in places:
             cells[i][j] = table.rows[donors[patient]][j]
-    return build_cohort(loaded, replace(table, rows=tuple(tuple(row) for row in cells))).cohort
+    out = build_cohort(loaded, replace(table, rows=tuple(tuple(row) for row in cells))).cohort
+    if not cohort.features:
+        return out
+    # Whoever has no usable image is in neither cohort; a donor without one leaves the patient's own features.
+    place = {unit: i for i, unit in enumerate(cohort.units)}
+    names = table.column(schema.cohort.row or schema.cohort.patient)
+    source = {
+        unit: place.get(names[donors[patient]] if patient in donors else unit, place.get(unit, -1))
+        for unit, patient in zip(out.units, out.patients, strict=True)
+    }
+    known = np.array([i for i, unit in enumerate(out.units) if source[unit] >= 0], dtype=np.intp)
+    out = out.take(known)
+    rows = np.array([source[unit] for unit in out.units], dtype=np.intp)
+    return replace(out, features={name: features.take(rows) for name, features in cohort.features.items()})
 
 
 def permute_outcomes(cohort: Cohort, rng: np.random.Generator) -> Cohort:
@@ -286,8 +314,21 @@ def summarise(areas: Sequence[float]) -> Canary | None:
     return Canary(mean, mean - half, mean + half, len(good), len(values) - len(good))
 
 
+def _needless(job: _Job) -> str:
+    """Why a twin has nothing to show for this predictor; empty when it has."""
+    if job.pipeline == "study":
+        return ""
+    if isinstance(job.schema.predictors[job.predictor], RadscorePredictor):
+        return "" if job.pipeline == "selection" else "a Rad-score imputes nothing and is fed by nothing"
+    fed = [item for item in job.schema.ancestors(job.predictor) if item in job.schema.radiomics()]
+    if fed and job.pipeline != "upstream":
+        return "shown by the Rad-score that feeds it"
+    if job.pipeline == "imputation" and not _gaps(job.schema, job.predictor, job.cohort):
+        return "nothing is imputed"
+    return ""
+
+
 def _gaps(schema: Schema, name: str, cohort: Cohort) -> bool:
     block = schema.predictors[name]
-    assert isinstance(block, NomogramPredictor)
     inputs = [item for item in block.inputs if item in cohort.values]
     return schema.missing == "impute" and len(inputs) > 1 and any(np.isnan(cohort.values[i]).any() for i in inputs)

@@ -16,7 +16,7 @@ from osml.evaluation.sample_size import Adequacy, adequacy, riley_sample_size
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete, fit_recipe_imputer, make_terms
 from osml.predictors.recipe import GlmRecipe, recipe_of
-from osml.schema.model import Schema
+from osml.schema.model import RadscorePredictor, Schema
 from osml.stats.separation import separation
 from osml.stats.terms import design_columns, design_matrix
 
@@ -61,10 +61,14 @@ def sample_size(schema: Schema, cohort: Cohort, name: str) -> Adequacy:
 
 
 def candidate_parameters(schema: Schema, name: str) -> int:
-    """Coefficients a predictor chooses from, those of the predictors that feed it included."""
+    """Coefficients a nomogram chooses from, those of the nomograms that feed it included.
+
+    A Rad-score counts as the one coefficient that it gets here: it arrives out-of-fold. Its own features are judged
+    by `OSML041` of the Rad-score.
+    """
     own = recipe_of(schema, name).candidate_parameters
     return own + sum(
-        candidate_parameters(schema, item) for item in schema.predictors[name].inputs if item in schema.predictors
+        candidate_parameters(schema, item) for item in schema.predictors[name].inputs if item in schema.nomograms()
     )
 
 
@@ -110,7 +114,10 @@ def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
     assert outcome is not None
     events = int(patient_classes(cohort).sum())  # patients with the event: rows of one patient are not new ones
     smaller = min(events, len(cohort.patient_ids) - events) if isinstance(outcome, BinaryOutcome) else events
-    for name in schema.predictors:
+    for name, block in schema.predictors.items():
+        if isinstance(block, RadscorePredictor):
+            yield from _candidate_features(schema, block, cohort, name, smaller)
+            continue
         parameters = candidate_parameters(schema, name)
         if parameters >= events:
             yield Finding("OSML042", f"{parameters} candidate parameters, {events} events", name)
@@ -132,10 +139,26 @@ def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
             )
 
 
+def _candidate_features(
+    schema: Schema, block: RadscorePredictor, cohort: Cohort, name: str, smaller: int
+) -> Iterator[Finding]:
+    table = cohort.features.get(block.inputs[0])
+    if table is not None:
+        regions = len({column.split("|")[1] for column in table.columns}) if block.region == "best" else 1
+        features = sum(column.split("|")[1] == block.region for column in table.columns) or len(table.columns)
+        evidence = f"{features:,} candidate features"
+        evidence += f" of {regions} regions" if regions > 1 else ""
+        yield Finding(
+            "OSML041",
+            f"{evidence}, {smaller} patients in the smaller class: which features are chosen is unstable",
+            name,
+        )
+
+
 def _separation(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
     outcome = cohort.outcome
     assert outcome is not None
-    for name in schema.predictors:
+    for name in schema.nomograms():
         recipe = recipe_of(schema, name)
         yield from _one_sided(schema, recipe, cohort)
         if not isinstance(outcome, BinaryOutcome) or recipe.estimator == "firth" or recipe.shrink == "ridge":

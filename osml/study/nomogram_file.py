@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from osml.errors import InvalidInputError, RunError
+from osml.errors import InvalidInputError
 from osml.files import atomic_write
 from osml.nomogram import draw, to_json
 from osml.nomogram.calculator import calculator
@@ -29,7 +29,7 @@ def write_nomogram(
             f"--page {page!r}, --theme {theme!r}", do="Pages: a4, letter, column. Themes: print, screen."
         )
     if model.nomogram is None:
-        raise RunError(f"predictor {model.name!r} has no nomogram", do=model.withheld or "metrics.json says why.")
+        raise model.no_nomogram()
     if patient is not None and ending not in DRAWN:
         raise InvalidInputError("--patient is for drawings", do="Give a .pdf, .svg or .png.")
     if ending == ".html":
@@ -44,7 +44,7 @@ def write_nomogram(
             table = read_patients(patient, model)
             if len(table.rows) != 1:
                 raise InvalidInputError(f"{patient.name} has {len(table.rows)} rows; a sheet is for one patient")
-            sheet, values = model.worked(table)
+            sheet, values = model.worked(table, root=patient.parent)
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(f".part.{out.name}")
         draw(sheet, part, page=page, theme=theme, patient=values, fonts=fonts)  # type: ignore[arg-type]

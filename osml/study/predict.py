@@ -12,9 +12,12 @@ SHOWN = 5
 
 
 def predict_table(source: Path, table_path: Path, out: Path, predictor: str | None, say: Callable[[str], None]) -> int:
-    """Write predictions of a run's or bundle's model; returns the number of rows without one."""
+    """Write predictions of a run's or bundle's model; returns the number of rows without one.
+
+    Paths of images are relative to the table's folder.
+    """
     model = load(source, predictor)
-    rows = model.predict(read_patients(table_path, model))
+    rows = model.predict(read_patients(table_path, model), root=table_path.parent)
     atomic_write(out, rows_csv(model, rows))
     bad = [row for row in rows if not row.ok]
     say(f"predicted {len(rows) - len(bad)} of {len(rows)} rows with {model.name!r} → {out}")

@@ -19,11 +19,19 @@ Say = Callable[[str], None]
 def prepare(path: str | Path, overrides: Sequence[str] = ()) -> tuple[LoadedSchema, BuiltCohort, list[Finding]]:
     """Schema, cohort and all findings, without fitting: what `check` reports and `fit` begins with."""
     loaded = load_schema(path, overrides)
+    if loaded.schema.radiomics():
+        from osml.features import check_settings
+
+        check_settings(loaded)
     built = read_cohort(loaded)
+    return loaded, built, all_findings(loaded, built)
+
+
+def all_findings(loaded: LoadedSchema, built: BuiltCohort) -> list[Finding]:
+    """Every coded check of a cohort."""
     from osml.study.model_checks import model_checks  # scipy: only once the table is known to be readable
 
-    findings = run_checks(loaded.schema, built) + model_checks(loaded.schema, built)
-    return loaded, built, findings
+    return run_checks(loaded.schema, built) + model_checks(loaded.schema, built)
 
 
 def refusals(loaded: LoadedSchema, findings: Sequence[Finding]) -> list[Finding]:
@@ -87,10 +95,14 @@ def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Findi
     if told:
         say(f"missing   {told} ({'imputed inside the folds' if schema.missing == 'impute' else 'not used'})")
     for f in findings:
-        code = BY_CODE[f.code]
-        reason = schema.checks.accept.get(f.code)
-        state = f"accepted: {reason}" if reason else code.severity
-        say(f"check     {f.code} {state}: {f.subject + ': ' if f.subject else ''}{f.evidence}")
+        say(finding_line(loaded, f))
+
+
+def finding_line(loaded: LoadedSchema, finding: Finding) -> str:
+    """One finding as a line of a terminal."""
+    reason = loaded.schema.checks.accept.get(finding.code)
+    state = f"accepted: {reason}" if reason else BY_CODE[finding.code].severity
+    return f"check     {finding.code} {state}: {finding.subject + ': ' if finding.subject else ''}{finding.evidence}"
 
 
 def write_findings(run: Path, loaded: LoadedSchema, findings: Sequence[Finding]) -> None:

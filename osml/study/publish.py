@@ -1,4 +1,4 @@
-"""Write a run's bundle: schema without its table, models, nomograms, facts for the first lines, golden cases."""
+"""Write a run's bundle: schema without its table, recipe, models, nomograms, facts beside results, golden cases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from osml.files import atomic_write, write_json
-from osml.nomogram import Nomogram, from_json, synthetic_cases
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete
@@ -16,11 +15,9 @@ from osml.predictors.nomogram import FittedNomogram
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
-from osml.serving import made_up
+from osml.serving import golden, links, recipe
 from osml.stats.terms import design_matrix
 from osml.study.tasks import withheld
-
-CASES = 20
 
 
 def publish(
@@ -34,18 +31,19 @@ def publish(
     schema = loaded.schema
     write_json(folder / "schema.json", portable_schema(loaded))
     write_json(folder / "facts.json", facts(loaded, metrics))
+    write_json(folder / "recipe.json", recipe(schema, tuple(chains)))
     for name, (chain, design) in chains.items():
         place = folder / "predictors" / name
         chain.save(place)
-        write_json(place / "background.json", background(chain, design))
+        if isinstance(chain.fitted, FittedNomogram):
+            write_json(place / "background.json", background(chain, design))
         source = run.path / "nomogram" / name
         if (source / "nomogram.json").is_file():
             for ending in ("json", "pdf", "svg", "html"):
                 if (source / f"nomogram.{ending}").is_file():
                     atomic_write(place / f"nomogram.{ending}", (source / f"nomogram.{ending}").read_bytes())
-            nomogram = from_json((source / "nomogram.json").read_text(encoding="utf-8"))
-            if not chain.upstream:
-                write_json(place / "golden.json", golden(schema.cohort.patient, chain, nomogram))
+        for link, where in links(chain, f"predictors/{name}"):
+            write_json(folder / where / "golden.json", golden(link.fitted))
     return seal(folder, {"study": schema.name, "seed": schema.validation.seed, "schema_sha256": loaded.digest()})
 
 
@@ -109,14 +107,3 @@ def background(chain: Chain, design: Design) -> dict[str, Any]:
     filled, _ = complete(fitted.imputer, fitted.recipe.values(design))
     means = design_matrix(fitted.model.terms, filled).mean(axis=0) if fitted.model.terms else np.empty(0)
     return {"columns": [c for t in fitted.model.terms for c in t.columns], "means": [float(m) for m in means]}
-
-
-def golden(patient_column: str, chain: Chain, nomogram: Nomogram) -> dict[str, Any]:
-    """Twenty made-up patients from the printed axes, and what the model says of them."""
-    cases = synthetic_cases(nomogram, CASES)
-    prediction = chain.predict(made_up(chain, cases))
-    return {
-        "patient": patient_column,
-        "values": {name: x.tolist() for name, x in cases.items()},
-        "p": prediction.p.tolist(),
-    }

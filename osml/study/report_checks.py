@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osml.codes import BY_CODE, CODES
+from osml.study.images import add_features, missing_files
 from osml.study.prepare import introduce, prepare, refusals
+
+SHOWN = 5
 
 if TYPE_CHECKING:
     from osml.study.leakage import PipelineCheck
@@ -17,6 +20,11 @@ def report_checks(path: Path, overrides: Sequence[str], say: Callable[[str], Non
     """Print cohort and findings; returns how many findings would stop `fit`."""
     loaded, built, findings = prepare(path, overrides)
     introduce(loaded, built, findings, say)
+    absent = missing_files(loaded, built.cohort)
+    for unit, key, file in absent[:SHOWN]:
+        say(f"image     {unit}: {key}: {file}: no such file")
+    if len(absent) > SHOWN:
+        say(f"image     … and {len(absent) - SHOWN} more files that do not exist; `fit` leaves these patients out")
     for code in dict.fromkeys(f.code for f in findings):
         definition = BY_CODE[code]
         say(f"  {code} {definition.title}. {definition.why} {definition.fix}")
@@ -34,6 +42,7 @@ def report_leakage(
 
     loaded, built, findings = prepare(path, overrides)
     introduce(loaded, built, findings, say)
+    built = add_features(loaded, built, workers=workers, say=say).built
     say(f"leakage   {permutations} permutations of labels between patients; every step that sees labels is run again")
     report = check_leakage(loaded, built, permutations=permutations, workers=workers)
     bad = 0

@@ -35,7 +35,7 @@ def readable(schema: Schema, cohort: Cohort) -> tuple[pd.DataFrame, dict[str, Ki
     columns: dict[str, Any] = {}
     kinds: dict[str, Kind] = {}
     levels: dict[str, list[str]] = {}
-    for name, block in schema.inputs.items():
+    for name, block in schema.values().items():
         unit = getattr(block, "unit", None)
         title = (block.label or name) + (f" ({unit})" if unit else "")
         x = cohort.values[name]

@@ -14,6 +14,7 @@ from osml.files import write_json
 from osml.predictors.chain import Chain, fit_chain
 from osml.predictors.contract import NO_INTERVAL, Prediction
 from osml.predictors.nomogram import FittedNomogram, with_prevalence
+from osml.predictors.radscore import FittedRadscore
 from osml.runs.store import PredictionRow, write_predictions
 from osml.schema.model import Schema, SurvivalTarget
 
@@ -40,8 +41,15 @@ def run_fold(task: FoldTask) -> str:
     write_predictions(
         task.folder / "predictions.parquet", prediction_rows(prediction, task.predictor, task.fold, task.schema)
     )
+    if isinstance(chain.fitted, FittedRadscore):
+        write_json(task.folder / "selection.json", chain.fitted.record())
     write_json(task.folder / "status.json", {"state": "done", "train": len(task.train), "test": len(task.test)})
     return task.predictor
+
+
+def final_seed(schema: Schema) -> tuple[int, int, int]:
+    """Seed of the fit on all patients; SeedSequence wants non-negative numbers, so it counts as repeat 10^6."""
+    return (schema.validation.seed, 1_000_000, 0)
 
 
 def withheld(schema: Schema) -> str:

@@ -1,6 +1,7 @@
 """Leaky twins: pipelines with one deliberate leak each, to show that the leakage check would have seen it.
 
-selection : inputs are chosen by their univariable p-value on all patients, test patients included.
+selection : inputs are chosen by their univariable p-value on all patients, test patients included; a Rad-score's
+    candidate features by mRMR on all patients.
 imputation : missing values are filled by a model fitted to all patients.
 upstream : a score that was fitted to all patients enters as an input, instead of an out-of-fold one.
 They exist for `osml check --leakage` and its tests only.
@@ -16,21 +17,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Cohort, Outcome
+from osml.cohort.cohort import BinaryOutcome, Cohort, FeatureTable, Outcome
 from osml.cohort.splits import derive_seed
 from osml.files import write_json
 from osml.predictors.chain import Chain, training_design
 from osml.predictors.contract import Design, Prediction
 from osml.predictors.learn import Learnt, complete, fit_recipe_imputer, learn, make_terms
 from osml.predictors.nomogram import fold_numbers
+from osml.predictors.radscore import FittedRadscore, radscore_recipe
+from osml.predictors.radscore_fit import fit_radscore
 from osml.predictors.recipe import GlmRecipe, InputRecipe, recipe_of
-from osml.schema.model import Schema
+from osml.schema.model import RadscorePredictor, Schema
 from osml.stats.impute import Imputer
 from osml.stats.select import select_univariable
 from osml.stats.terms import design_matrix
 
 Float = NDArray[np.float64]
 Twin = Literal["selection", "imputation", "upstream"]
+LEAKED_FEATURES = 5  # the first of mRMR: what a paper's "final features" usually are
 TWINS: tuple[Twin, ...] = ("selection", "imputation", "upstream")
 
 
@@ -71,8 +75,10 @@ class LeakyChain:
 
 def fit_twin(
     kind: Twin, schema: Schema, name: str, cohort: Cohort, train: Sequence[str], seed: tuple[int, int, int]
-) -> LeakyChain:
+) -> LeakyChain | LeakyRadscore:
     """Fit a twin: `cohort` holds all patients, which is the leak; only `train` should have been seen."""
+    if isinstance(schema.predictors[name], RadscorePredictor):
+        return _radscore_twin(schema, name, cohort, train, seed)
     recipe = recipe_of(schema, name)
     everybody, _ = training_design(schema, name, cohort, seed)
     inside, links = training_design(schema, name, cohort.of(train), seed)
@@ -98,6 +104,44 @@ def fit_twin(
     scored = replace(recipe, inputs=(*recipe.inputs, InputRecipe("_score", "score", "score")))
     learnt = _fit_scored(scored, _with_score(recipe, inside, score), outcome, ones, folds)
     return LeakyChain(recipe, learnt, {}, score, links)
+
+
+@dataclass(frozen=True)
+class LeakyRadscore:
+    """A Rad-score whose few candidates were chosen by mRMR on all patients, test patients included."""
+
+    fitted: FittedRadscore
+    chosen: tuple[str, ...]
+
+    def predict(self, cohort: Cohort) -> Prediction:
+        """As the Rad-score predicts."""
+        return self.fitted.predict(Design(_only(cohort.without_outcome(), self.fitted.recipe.input, self.chosen)))
+
+    def save(self, folder: Path) -> None:
+        """The score and what leaked into it."""
+        self.fitted.save(folder)
+        write_json(folder / "twin.json", list(self.chosen))
+
+
+def _radscore_twin(
+    schema: Schema, name: str, cohort: Cohort, train: Sequence[str], seed: tuple[int, int, int]
+) -> LeakyRadscore:
+    recipe = radscore_recipe(schema, name)
+    everybody = fit_radscore(recipe, Design(cohort), derive_seed(*seed, name))
+    assert everybody.selection is not None
+    kept = next(step.kept for step in everybody.selection.steps if step.name == "mrmr")[:LEAKED_FEATURES]
+    chosen = tuple(everybody.names[j] for j in kept)
+    inside = _only(cohort.of(train), recipe.input, chosen)
+    return LeakyRadscore(fit_radscore(recipe, Design(inside), derive_seed(*seed, name)), chosen)
+
+
+def _only(cohort: Cohort, name: str, columns: Sequence[str]) -> Cohort:
+    """The cohort with these columns of a feature table, in the table's order."""
+    table, wanted = cohort.features[name], set(columns)
+    index = [j for j, column in enumerate(table.columns) if column in wanted]
+    readings = None if table.readings is None else table.readings[:, index]
+    kept = FeatureTable(tuple(table.columns[j] for j in index), table.x[:, index], readings)
+    return replace(cohort, features={**cohort.features, name: kept})
 
 
 def _outcome(design: Design) -> Outcome:

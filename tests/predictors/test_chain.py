@@ -132,13 +132,13 @@ def test_at_predict_the_upstream_of_all_training_patients_scores(fed: tuple[Sche
     assert prediction.p.tobytes() == chain.fitted.predict(Design(test.without_outcome(), {"first": score})).p.tobytes()
 
 
-def test_the_nested_slope_shrinks_what_a_score_feeds(small_study: Callable[..., Any]) -> None:
+def test_the_bootstrap_slope_shrinks_what_a_score_feeds(small_study: Callable[..., Any]) -> None:
     predictors = {"first": FED["first"], "second": {"kind": "nomogram", "inputs": ["first", "sex", "stage"]}}
     loaded = load_schema(small_study(predictors=predictors).schema)
     chain = fit_chain(loaded.schema, "second", read_cohort(loaded).cohort, SEED)
     fitted: Any = chain.fitted
-    assert fitted.slope.source == "nested cross-validation"
-    assert fitted.slope.replicates == 5
+    assert fitted.slope.source == "optimism bootstrap, scores held fixed"
+    assert fitted.slope.replicates == fitted.recipe.bootstraps
     assert fitted.model.coef == pytest.approx(fitted.slope.value * fitted.unshrunken.coef, rel=1e-14)
     assert 0 < fitted.slope.value < 1
 

@@ -72,7 +72,7 @@ def test_nothing_is_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("osml.radiomics.batch.extract", fail)
+    monkeypatch.setattr("osml.radiomics.jobs.extract", fail)
     _, said, again = run(cohort)
     assert "2 of 2 images from the cache" in said[-1]
     pd.testing.assert_frame_equal(first, again)
@@ -91,7 +91,7 @@ def test_changed_settings_or_image_are_computed_again(cohort: Path) -> None:
 
 def test_a_damaged_cache_file_is_found_and_recomputed(cohort: Path) -> None:
     _, _, first = run(cohort)
-    files = sorted((cohort.parent / "cache").rglob("*.parquet"))
+    files = sorted((cohort.parent / "cache").rglob("*.features"))
     assert len(files) == 2
     files[0].write_bytes(files[0].read_bytes()[:-9])
     files[1].write_bytes(b"")

@@ -11,6 +11,7 @@ from radiomics_data import sphere
 from osml.errors import InvalidInputError
 from osml.imaging.errors import RegionError
 from osml.imaging.volume import Volume
+from osml.radiomics import extract
 from osml.radiomics.regions import make_regions, surface_distance
 from osml.radiomics.settings import MRI_RINGS, Settings, ring_mm
 
@@ -110,3 +111,52 @@ def test_unknown_regions_are_refused(name: str) -> None:
 def test_the_preset_is_the_seven_regions() -> None:
     assert Settings(regions=("mri-rings",)).regions == MRI_RINGS
     assert len(MRI_RINGS) == 7
+
+
+def two_balls() -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Label 1 and label 2, 2 mm apart."""
+    z, y, x = np.ogrid[-10:11, -12:13, -20:21]
+    return (y**2 + z**2 + (x + 7) ** 2 <= 36) + 2 * (y**2 + z**2 + (x - 7) ** 2 <= 36), (1.0, 1.0, 1.0)
+
+
+def test_other_lesions_are_taken_from_the_rings() -> None:
+    labels, spacing = two_balls()
+    image = Volume(np.random.default_rng(1).normal(100, 30, labels.shape), spacing)
+    mask = image.like(labels.astype(np.uint8))
+    rings = ("tumour", "0-4mm", "tumour+4mm")
+    plain = {"label": 1.0, "regions": rings, "classes": ("firstorder",)}
+    kept, taken = (extract(image, mask, Settings(**plain, others=others)) for others in ("keep", "subtract"))
+    ring = make_regions(mask.like(labels == 1), ("0-4mm",))[0].inside
+    lost = int((ring & (labels == 2)).sum())
+    assert lost > 30
+    assert (kept["voxels"] - taken["voxels"]).tolist() == [0, lost, lost]
+    assert taken["clipped_share"].tolist() == pytest.approx([0, lost / kept["voxels"][1], lost / kept["voxels"][2]])
+    assert kept["clipped_share"].tolist() == [0, 0, 0]
+
+
+def test_other_lesions_are_taken_also_when_resampling() -> None:
+    labels, spacing = two_balls()
+    image = Volume(np.random.default_rng(1).normal(100, 30, labels.shape), spacing)
+    mask = image.like(labels.astype(np.uint8))
+    for crop in ("shared", "compat"):
+        plain = {"label": 1.0, "regions": ("0-4mm",), "classes": ("firstorder",), "spacing_mm": (0.8, 0.8, 0.8)}
+        kept, taken = (extract(image, mask, Settings(**plain, crop=crop, others=o)) for o in ("keep", "subtract"))
+        share = 1 - taken["voxels"][0] / kept["voxels"][0]
+        assert 0.01 < share < 0.5
+        assert taken["clipped_share"][0] == pytest.approx(share)
+
+
+def test_a_label_of_several_parts_is_one_lesion_with_one_surface() -> None:
+    labels, spacing = two_balls()
+    both = Volume(labels > 0, spacing)
+    ring = make_regions(both, ("0-4mm",))[0].inside
+    single = [make_regions(Volume(labels == k, spacing), ("0-4mm",))[0].inside for k in (1, 2)]
+    assert np.array_equal(ring, (single[0] | single[1]) & ~both.array)
+
+
+def test_rings_do_not_depend_on_the_room_around_the_lesion() -> None:
+    ball = sphere(6, (1, 1, 2), 8)
+    wide = Volume(np.pad(ball.array, 7), ball.spacing_mm)
+    names = ("0-2mm", "2-5mm", "tumour+3mm")
+    for a, b in zip(make_regions(ball, names), make_regions(wide, names), strict=True):
+        assert np.array_equal(a.inside, b.inside[7:-7, 7:-7, 7:-7])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import FitRun
+from report_runs import DECISION, FitRun, made_up_features, scored_schema, with_images
 from small_studies import BINARY, SURVIVAL, Rows, schema_data, simulate_rows, write_table
 
 from osml.study.fit import fit
@@ -15,9 +15,14 @@ from osml.study.fit import fit
 
 @pytest.fixture(scope="session")
 def fit_run(tmp_path_factory: pytest.TempPathFactory) -> FitRun:
-    """Fits a small study and returns its run: `fit_run(rows, predictors=..., target=..., ...)`."""
+    """Fits a small study and returns its run: `fit_run(rows, predictors=..., target=..., ...)`.
 
-    def run(rows: Rows | None = None, *, sheets: bool = False, make: bool = True, **schema: Any) -> Path:
+    `features` stand in for those that would be computed from images.
+    """
+
+    def run(
+        rows: Rows | None = None, *, sheets: bool = False, make: bool = True, features: Any = None, **schema: Any
+    ) -> Path:
         folder = tmp_path_factory.mktemp("study")
         write_table(folder / "table.csv", simulate_rows(missing=0.0) if rows is None else rows)
         (folder / "study.yaml").write_text(json.dumps(schema_data(**schema)), encoding="utf-8")
@@ -26,6 +31,10 @@ def fit_run(tmp_path_factory: pytest.TempPathFactory) -> FitRun:
                 patch.setattr(
                     "osml.study.final.draw_sheet", lambda *a, **k: {"drawn": False, "reason": "left out in this test"}
                 )
+            if features is not None:
+                patch.setattr("osml.study.images.compute_features", lambda *a, **k: features)
+                # Where the fit draws lesions: there is no image.
+                patch.setattr("osml.study.final.write_montage", lambda *a, **k: None, raising=False)
             if not make:
                 patch.setattr("osml.study.fit.make_report", lambda path: path)
             result = fit(folder / "study.yaml", runs=folder / "runs", workers=1, quiet=True, say=lambda line: None)
@@ -38,7 +47,6 @@ TWO = {
     "clinical": {"kind": "nomogram", "inputs": ["age", "marker", "sex"], "terms": {"marker": "log"}},
     "paper": {"kind": "nomogram", "inputs": ["age", "marker", "stage"], "select": "univariable", "shrink": "none"},
 }
-DECISION = {"action": "biopsy", "act_on": "bad", "thresholds": [0.2, 0.5], "why": "range of opinion"}
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +79,10 @@ def survival_run(fit_run: FitRun) -> Path:
             "seed": 5,
         },
     )
+
+
+@pytest.fixture(scope="session")
+def scored_run(fit_run: FitRun) -> Path:
+    """A Rad-score of two regions, four patients without a usable image, two repeats, a decision."""
+    rows = with_images(simulate_rows(60, 3))
+    return fit_run(rows, features=made_up_features(rows, lost=4), **scored_schema())

@@ -87,6 +87,8 @@ def test_misspelt_choice(
         value = value[part]
     if isinstance(value, dict) and key in ("terms", "encode"):
         here = (*path, next(name for name, item in value.items() if isinstance(item, str)))
+    if key in ("filters", "classes"):
+        here = (*path, 0)
     word = words[0]
     wrong = word + word[-1] + "q"
     file = write_schema(tmp_path, replaced(documents()[number], here, wrong))

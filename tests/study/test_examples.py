@@ -49,7 +49,7 @@ def test_each_example_is_a_valid_schema_with_a_readme(schema: Path) -> None:
 
 
 def test_all_examples_were_found() -> None:
-    assert [p.stem for p in SCHEMAS] == ["birthwt", "pima", "lung_metastasis", "relapse"]
+    assert [p.stem for p in SCHEMAS] == ["birthwt", "pima", "lung_metastasis", "mri_lung", "mri_relapse", "relapse"]
 
 
 def test_yes_and_no_stay_texts_in_yaml() -> None:

@@ -1,0 +1,98 @@
+"""Problems of inputs that are images or radiomics, and of the predictors that read them. Works on the raw data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from osml.schema.document import Key, Problem
+from osml.schema.suggest import hint
+
+FILES = ("volume", "image")
+
+
+def image_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """All problems that concern images, radiomics and Rad-scores."""
+    inputs, predictors = _blocks(data.get("inputs")), _blocks(data.get("predictors"))
+    cohort = data.get("cohort")
+    site = cohort.get("site") if isinstance(cohort, dict) else None
+    for name, block in inputs.items():
+        if block.get("kind") == "radiomics":
+            yield from _radiomics(("inputs", name), block, inputs, site)
+    for name, block in predictors.items():
+        path: tuple[Key, ...] = ("predictors", name)
+        used = [item for item in _list(block, "inputs") if isinstance(item, str)]
+        if block.get("kind") == "radscore":
+            yield from _radscore(path, block, used, inputs, data)
+            continue
+        for i, item in enumerate(used):
+            kind = inputs.get(item, {}).get("kind")
+            if kind in (*FILES, "radiomics"):
+                message = f"{item!r} is of kind {kind}: a nomogram takes numbers, levels and scores"
+                yield Problem(
+                    (*path, "inputs", i), message, "Name a predictor of `kind: radscore` here, and its score."
+                )
+
+
+def _radiomics(
+    path: tuple[Key, ...], block: Mapping[str, Any], inputs: Mapping[str, dict[str, Any]], site: Any
+) -> Iterator[Problem]:
+    source = block.get("of")
+    if isinstance(source, str):
+        images = [name for name, other in inputs.items() if other.get("kind") in FILES]
+        if source not in inputs:
+            yield Problem((*path, "of"), f"there is no input {source!r}", hint(source, images))
+        elif source not in images:
+            yield Problem((*path, "of"), f"{source!r} is not a volume or an image", hint(source, images))
+        elif "mask" not in inputs[source]:
+            message = f"{source!r} has no mask: radiomics describe a segmented region"
+            yield Problem((*path, "of"), message, f"Add `mask: {{column: …}}` to input {source!r}.")
+        normalise = block.get("normalise")
+        over = normalise.get("over") if isinstance(normalise, dict) else None
+        if over == "body" and "body" not in inputs.get(source, {}):
+            yield Problem((*path, "normalise", "over"), f"{source!r} has no `body` mask to normalise over")
+    for key, choices in (("bins", ("width", "count")), ("stability", ("masks", "perturb"))):
+        given = block.get(key)
+        if isinstance(given, dict) and sum(choice in given for choice in choices) != 1:
+            yield Problem((*path, key), f"give either `{choices[0]}` or `{choices[1]}`")
+    if block.get("harmonise") is not None and site is None:
+        message = "harmonising needs to know the site of every patient"
+        yield Problem((*path, "harmonise"), message, "Name its column in `cohort.site`.")
+
+
+def _radscore(
+    path: tuple[Key, ...],
+    block: Mapping[str, Any],
+    used: list[str],
+    inputs: Mapping[str, dict[str, Any]],
+    data: Mapping[str, Any],
+) -> Iterator[Problem]:
+    radiomics = [name for name, other in inputs.items() if other.get("kind") == "radiomics"]
+    for i, item in enumerate(used):
+        if item in inputs and item not in radiomics:
+            message = f"{item!r} is of kind {inputs[item].get('kind')}: a radscore takes radiomics"
+            yield Problem((*path, "inputs", i), message, hint(item, radiomics))
+        elif item in _blocks(data.get("predictors")):
+            yield Problem((*path, "inputs", i), f"{item!r} is a predictor: a radscore takes radiomics")
+    if len(used) > 1:
+        yield Problem(
+            (*path, "inputs"), "one radiomics input", "Make one radscore of each, and feed both to a nomogram."
+        )
+    validation = data.get("validation")
+    if isinstance(validation, dict) and validation.get("inner") == "none":
+        message = "features and penalty are chosen on inner folds, but `validation.inner` is none"
+        yield Problem(path, message, "Give `inner: {folds: 5}`.")
+    target = data.get("target")
+    if block.get("score") == "forest" and isinstance(target, dict) and target.get("kind") == "survival":
+        yield Problem((*path, "score"), "a forest scores binary targets", "Use `score: linear`.")
+
+
+def _blocks(value: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): block for name, block in value.items() if isinstance(block, dict)}
+
+
+def _list(block: Mapping[str, Any], key: str) -> list[Any]:
+    value = block.get(key)
+    return value if isinstance(value, list) else []

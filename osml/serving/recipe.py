@@ -1,0 +1,118 @@
+"""`recipe.json` of a bundle: how inputs become numbers, and by which version of the radiomics engine.
+
+The schema says it already; the recipe says what the schema meant to the osml that made the bundle. Where this osml
+would measure anything else, the bundle is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from osml.cohort.inputs import file_columns
+from osml.errors import InvalidInputError, VerificationError
+from osml.features import settings_of, used_radiomics
+from osml.schema.images import RadiomicsInput
+from osml.schema.model import Schema
+
+NAME = "recipe.json"
+FORMAT = 1
+
+
+def recipe(schema: Schema, predictors: Collection[str]) -> dict[str, Any]:
+    """The recipe of these predictors, for JSON."""
+    used = dict.fromkeys(item for name in predictors for item in schema.ancestors(name))
+    cells = {name: block for name, block in schema.values().items() if name in used}
+    files = {name: block for name, block in schema.inputs.items() if name in used and name not in cells}
+    radiomics = used_radiomics(schema, predictors)
+    return {
+        "format": FORMAT,
+        "inputs": {
+            name: {
+                "kind": block.kind,
+                "column": block.column or name,
+                "unit": getattr(block, "unit", None),
+                "levels": list(getattr(block, "levels", ())),
+            }
+            for name, block in cells.items()
+        },
+        "files": {
+            name: {"kind": block.kind, "columns": file_columns({name: block})}
+            for name, block in files.items()
+            if not isinstance(block, RadiomicsInput)
+        },
+        "radiomics": {
+            name: {
+                "of": schema.radiomics()[name].of,
+                "engine": _engine_version(),
+                "settings": _settings(schema, name),
+                "harmonise": schema.radiomics()[name].harmonise,
+            }
+            for name in radiomics
+        },
+        "preprocessing": {"missing": schema.missing, "missing_tokens": list(schema.cohort.missing)},
+    }
+
+
+def check_recipe(schema: Schema, predictor: str, stored: Mapping[str, Any] | None) -> None:
+    """Refuse images where this osml would not measure what the bundle's model was fitted to.
+
+    stored : content of recipe.json, None where the bundle has none
+
+    Raises
+    ------
+    VerificationError
+        Another version of the radiomics engine, other settings than the schema's, a newer format, or no recipe.
+    """
+    radiomics = used_radiomics(schema, [predictor])
+    if stored is not None and stored.get("format") != FORMAT:
+        raise VerificationError(
+            f"the bundle's {NAME} has format {stored.get('format')!r}; this osml reads {FORMAT}", do="Update osml."
+        )
+    for name in radiomics:
+        found = None if stored is None else stored.get("radiomics", {}).get(name)
+        if found is None:
+            raise VerificationError(
+                f"the bundle does not say how the features of {name!r} were computed: they are not in {NAME}",
+                do="Make the bundle again from its run.",
+            )
+        if found.get("engine") != _engine_version():
+            raise VerificationError(
+                f"the features of {name!r} were computed by version {found.get('engine')} of the radiomics engine; "
+                f"this osml has version {_engine_version()}",
+                why="Their values differ, so the score would be read from other numbers than it was fitted to.",
+                do="Use the osml that made the bundle, or fit the study again.",
+            )
+        if _again(name, found.get("settings")) != _settings(schema, name) or found.get("of") != (
+            schema.radiomics()[name].of
+        ):
+            raise VerificationError(
+                f"the bundle contradicts itself: {NAME} and schema.json have other settings for {name!r}",
+                do="Do not use this bundle; make it again from its run.",
+            )
+
+
+def _settings(schema: Schema, name: str) -> dict[str, Any]:
+    """As JSON holds them: no tuples."""
+    from osml.radiomics.settings import resolved
+
+    return json.loads(json.dumps(resolved(settings_of(schema, name))))
+
+
+def _again(name: str, stored: Any) -> dict[str, Any]:
+    """Stored settings with what this osml takes for those that did not exist when they were stored."""
+    from osml.radiomics.settings import resolved, settings_from
+
+    try:
+        return json.loads(json.dumps(resolved(settings_from(stored, f"{NAME}: {name}"))))
+    except (InvalidInputError, TypeError, AttributeError) as error:
+        raise VerificationError(
+            f"the radiomics settings of {name!r} cannot be read: {error}", do="Use the osml that made the bundle."
+        ) from None
+
+
+def _engine_version() -> int:
+    from osml.radiomics.jobs import ENGINE_VERSION  # pandas comes with it, which models without images do not need
+
+    return ENGINE_VERSION
