@@ -90,8 +90,6 @@ def test_image_and_mask_give_a_prediction(run: Path, monkeypatch: pytest.MonkeyP
     assert not app.exception
     app.switch_page("pages/explain.py").run()
     assert "This session's patient" in words(app)
-    press(app, "Clear patient data")
-    assert "patient" not in app.session_state
 
 
 def test_an_unknown_age_is_allowed_and_a_missing_image_is_not(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
