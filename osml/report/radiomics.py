@@ -202,7 +202,7 @@ def _formula(run: Run, score: Radscore) -> object:
     ]  # fmt: skip
     scale = "log hazard" if run.survival else "log odds"
     head = ("Feature", "Column", *(("Coefficient per SD",) if linear else ()), "Outer folds")
-    note = f"Values further than {WINSOR_SD:g} SD from the training mean are drawn in to it before they enter."
+    note = f"Values further than {WINSOR_SD:g} SD from the training mean are drawn in to that limit before they enter."
     caption = f"{score.name}: sum of coefficient × (feature − mean) / SD, on the {scale} scale" if linear else (
         f"{score.name}: features of the forest"
     )  # fmt: skip
