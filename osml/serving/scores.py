@@ -86,7 +86,8 @@ def feature_label(schema: Schema, column: str) -> str:
     """A feature with its image and region in words; `column` is `image|region|feature`."""
     image, region, feature = column.split("|", 2)
     block = schema.inputs.get(image)
-    return f"{(block.label if block is not None else None) or image}, {region}: {feature.replace('_', ' ')}"
+    words = feature.removeprefix("original_").replace("_", " ")
+    return f"{(block.label if block is not None else None) or image}, {region}: {words}"
 
 
 def _shown(fitted: FittedRadscore, j: int, x: float, z: float) -> str:

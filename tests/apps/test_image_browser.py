@@ -53,6 +53,7 @@ def test_files_are_dropped_and_every_page_can_be_read(
     page = opened(chromium, address)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
+    page.get_by_role("textbox", name="Age (").wait_for(timeout=SLOW_MS)  # the first model, drawn to its end
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name=name, exact=True).click()
     page.get_by_text(f"model {name}").wait_for(timeout=SLOW_MS)

@@ -104,7 +104,7 @@ def test_a_linear_contribution_is_coefficient_times_standard_deviations() -> Non
     found = explain_score(SCHEMA, fitted, cohort.take(np.array([4])))
     z = (cohort.features["rad"].x[4] - fitted.centre) / fitted.scale
     assert [c.value for c in found.contributions] == pytest.approx(list(fitted.model.coef * z), rel=1e-12)
-    assert found.contributions[0].label == "T1, tumour: original firstorder F0"
+    assert found.contributions[0].label == "T1, tumour: firstorder F0"
     assert f"({z[0]:+.1f} SD)" in found.contributions[0].shown
 
 
