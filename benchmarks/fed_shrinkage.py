@@ -1,8 +1,9 @@
 """Shrinkage of a model that is fed by an out-of-fold score: which estimate comes nearest to what new patients need?
 
 A ridge score of 30 weak features enters a logistic model with four covariates. The ideal factor is the calibration
-slope of the unshrunken model in 4,000 new patients; beside it stand the bootstrap with the scores held fixed, which osml
-uses, and the slope of pooled inner out-of-fold predictions. Median over data sets, and mean absolute log error.
+slope of the unshrunken model in 4,000 new patients; beside it stand the bootstrap with the scores held fixed, which
+osml uses, and the slope of pooled inner out-of-fold predictions. Median over data sets, and mean absolute log error.
+
 
     python benchmarks/fed_shrinkage.py
 """
