@@ -47,9 +47,8 @@ types: $(STAMP)
 bench: $(STAMP)
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-docs/nomogram.png: $(STAMP)
-	$(BIN)/osml fit examples/gbsg/gbsg.yaml
-	$(BIN)/osml nomogram runs/gbsg -o $@
+docs/nomogram.png: demo
+	$(BIN)/osml nomogram runs/mri-nac-response --predictor combined -o $@
 
 gallery: $(STAMP)
 	$(BIN)/python examples/gallery/make_gallery.py

@@ -11,6 +11,7 @@ from osml.runs.results import Grid
 from osml.serving import Curve, Explanation
 
 TICKS = 5
+BAR_PIXELS, LABEL_PIXELS = 32, 280
 
 # Okabe-Ito, readable on white and on dark grounds.
 RAISES, LOWERS = "#D55E00", "#0072B2"
@@ -47,7 +48,7 @@ def contributions(explanation: Explanation) -> None:
         .mark_bar()
         .encode(
             x=alt.X("contribution:Q", title=f"contribution ({explanation.scale})", axis=alt.Axis(tickCount=TICKS)),
-            y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+            y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=LABEL_PIXELS)),
             color=alt.Color(
                 "direction:N",
                 title=None,
@@ -55,7 +56,7 @@ def contributions(explanation: Explanation) -> None:
                 legend=alt.Legend(orient="bottom"),
             ),
         )
-        .properties(height=38 * len(parts) + 70)
+        .properties(height=alt.Step(BAR_PIXELS))
     )
     draw(bars, "Contribution of each input to this prediction; the table below holds it.")
     rows = tuple(
@@ -85,9 +86,9 @@ def spans(curves: tuple[Curve, ...], scale: str) -> None:
         .mark_bar(color=LOWERS)
         .encode(
             x=alt.X("span:Q", title=f"largest difference ({scale})", axis=alt.Axis(tickCount=TICKS)),
-            y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+            y=alt.Y("input:N", sort=None, title=None, axis=alt.Axis(labelLimit=LABEL_PIXELS)),
         )
-        .properties(height=34 * len(ordered) + 50)
+        .properties(height=alt.Step(BAR_PIXELS))
     )
     draw(bars, "Largest effect of each input over the training range; table below.")
     rows = tuple(

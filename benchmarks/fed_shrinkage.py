@@ -1,8 +1,8 @@
 """Shrinkage of a model that is fed by an out-of-fold score: which estimate comes nearest to what new patients need?
 
 A ridge score of 30 weak features enters a logistic model with four covariates. The ideal factor is the calibration
-slope of the unshrunken model in 4,000 new patients; beside it stand the bootstrap with the scores held fixed, which osml
-uses, and the slope of pooled inner out-of-fold predictions. Median over data sets, and mean absolute log error.
+slope of the unshrunken model in 4,000 new patients; beside it stand the bootstrap with the scores held fixed, which
+osml uses, and the slope of pooled inner out-of-fold predictions. Median over data sets, and mean absolute log error.
 
     python benchmarks/fed_shrinkage.py
 """
@@ -68,9 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-sets", type=int, default=100)
     count = parser.parse_args().data_sets
-    print(
-        f"{'n':>4} {'covariate':>10} {'feature':>8} {'ideal':>7} {'bootstrap':>10} {'pooled':>7}   error bootstrap, pooled"
-    )
+    heads = f"{'n':>4} {'covariate':>10} {'feature':>8} {'ideal':>7} {'bootstrap':>10} {'pooled':>7}"
+    print(f"{heads}   error bootstrap, pooled")
     for n, covariate, feature in SCENARIOS:
         rng = np.random.default_rng([n, int(100 * covariate), int(100 * feature)])
         found = []

@@ -61,7 +61,7 @@ class _ExitCodes:
             getattr(error, "show", lambda: typer.echo(str(error), err=True))()
             sys.exit(EXIT_USER)
         if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-            typer.echo("stopped; finished folds are kept, the same command continues", err=True)
+            typer.echo("stopped; finished work is kept, the same command continues", err=True)
             sys.exit(EXIT_USER)
         if isinstance(error, OSError) and error.filename is not None:
             typer.echo(f"cannot use {error.filename}: {error.strerror}; choose another place", err=True)

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,7 @@ def _pooled(
             if isinstance(outcome.error, BrokenProcessPool):
                 time.sleep(0.5)  # on Ctrl-C the workers may be gone a moment before this process is interrupted
                 raise OsmlError(
-                    "a worker process died (killed, or out of memory); finished folds are kept",
+                    "a worker process died (killed, or out of memory); finished work is kept",
                     do="Run the same command again to continue, if need be with --workers 1.",
                 )
             yield outcome
@@ -114,6 +115,15 @@ def _pooled(
 def _end_quietly() -> None:
     # A terminal sends Ctrl-C to the workers too: they end without a traceback of their own; writes are atomic.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A parent that is killed cannot end its workers: they watch it, so that none computes for nobody.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _finish(index: int, future: Future[Any], progress: Progress | None) -> Outcome:
@@ -142,15 +152,16 @@ class Progress:
             return
         elapsed = time.monotonic() - self.started
         left = elapsed / self.done * (self.total - self.done)
+        rate = f"{60 * self.done / max(elapsed, 1e-9):.3g}/min"
         if self.stream.isatty():
             end = "\n" if self.done == self.total else ""
-            self.stream.write(f"\r{self.label:<10}{self.done}/{self.total}  {_clock(left)} left \x1b[K{end}")
+            self.stream.write(f"\r{self.label:<10}{self.done}/{self.total}  {_clock(left)} left  {rate} \x1b[K{end}")
         else:
             tenth = 10 * self.done // self.total
             if tenth == self._last_tenth and self.done != self.total:
                 return
             self._last_tenth = tenth
-            self.stream.write(f"{self.label:<10}{self.done}/{self.total}  {_clock(elapsed)} elapsed\n")
+            self.stream.write(f"{self.label:<10}{self.done}/{self.total}  {_clock(elapsed)} elapsed  {rate}\n")
         self.stream.flush()
 
 

@@ -254,11 +254,15 @@ def _gathered(
 
 
 def _digest(path: Path) -> str:
-    if path.is_dir():
-        from osml.cache import content_key
+    """Of all files of an image; what cannot be listed has no content that two patients could share."""
+    from osml.cache import content_key
+    from osml.imaging.errors import ImagingError
+    from osml.imaging.read import image_files
 
-        return content_key(sha256_file(file) for file in sorted(path.iterdir()) if file.is_file())
-    return sha256_file(path)
+    try:
+        return content_key(map(sha256_file, image_files(path)))
+    except ImagingError:
+        return f"unreadable: {path}"
 
 
 def with_features(cohort: Cohort, features: Features) -> Cohort:

@@ -125,8 +125,10 @@ def image_schema() -> dict[str, Any]:
     data = minimal_schema()
     data["cohort"]["site"] = "centre"
     data["inputs"] |= {
-        "t2": {"kind": "volume", "column": "t2_path", "label": "T2", "mask": {"column": "t2_mask", "label": 1, "others": "keep"},
-               "body": "t2_body", "available": "visit"},
+        "t2": {
+            "kind": "volume", "column": "t2_path", "label": "T2", "body": "t2_body", "available": "visit",
+            "mask": {"column": "t2_mask", "label": 1, "others": "keep"},
+        },
         "xray": {"kind": "image", "column": "xray_path", "label": "X-ray", "mask": {"column": "xray_mask"},
                  "available": "visit"},
         "rad": {

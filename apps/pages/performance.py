@@ -71,7 +71,8 @@ compared = results.tables("regions_") if results is not None else {}
 for score in model.scores:
     if f"regions_{score}" in compared:
         st.header(f"Regions that {plain(score)} chose from")
-        show_grid(rounded(compared[f"regions_{score}"]))
+        grid = rounded(compared[f"regions_{score}"])
+        show_grid(Grid(tuple(name.replace("_", " ") for name in grid.header), grid.rows, grid.note))
 figures: list[tuple[str, Figure]] = []
 if results is not None:
     horizons = [f"_{horizon:g}" for horizon in model.fitted.horizons]

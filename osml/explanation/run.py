@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort
+from osml.cohort.splits import development_patients, folds_from_json
 from osml.errors import NotEstimableError, RunError
 from osml.explanation.additive import additive_shap
 from osml.explanation.permutation import MOST_INPUTS, permutation_shap, subset_shap
@@ -99,7 +100,9 @@ def explain_run(run: Path, predictor: str | None = None) -> Explained:
     if predictor not in fitted_names:
         raise RunError(f"the run has no final model of {predictor!r}", do=hint(predictor, fitted_names))
     place = run / "bundle" / "predictors" / predictor
-    cohort = load_cohort(run / "cohort" / "cohort.parquet")
+    whole = load_cohort(run / "cohort" / "cohort.parquet")
+    folds = folds_from_json(read_json(run / "splits.json"))
+    cohort = whole.of(development_patients(whole, folds, schema.validation.split))
     chain = load_chain(schema, predictor, place)
     scale = "log hazard" if isinstance(schema.target, SurvivalTarget) else "log odds"
     if isinstance(chain.fitted, FittedNomogram):

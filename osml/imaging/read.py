@@ -16,6 +16,7 @@ from osml.imaging.dicom_seg import is_segmentation, read_segmentation
 from osml.imaging.dicom_volume import read_frames, read_series, series_files
 from osml.imaging.errors import DimensionError, UnreadableError
 from osml.imaging.masks import choose_label
+from osml.imaging.nifti import require_finite
 from osml.imaging.picture import LUMA, Picture, spread
 from osml.imaging.volume import Volume, from_sitk, simple_itk
 
@@ -181,6 +182,8 @@ def _volume(path: Path) -> Volume:
     except RuntimeError as error:
         detail = str(error).strip().splitlines()[-1]
         raise UnreadableError(f"{path}: cannot be read as an image ({detail})") from error
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        require_finite(path, image.GetNumberOfPixels())
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
     return from_sitk(image, str(path))

@@ -26,7 +26,7 @@ from osml.stats.combat import Combat
 from osml.stats.terms import Linear, LinearModel
 
 Float = NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
 # Texture has heavy tails: beyond this many SD of the training mean a feature counts as if it lay there, when the score
 # is learnt and when it is used, so that no single patient or feature decides; at prediction it is flagged as well.
 WINSOR_SD = 3.0

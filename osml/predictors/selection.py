@@ -28,6 +28,7 @@ FEWEST_REREAD = 10  # patients below whom an ICC says next to nothing
 SMALLEST_RELATIVE_SD = 1e-10
 # lambda_max down to a thousandth of it, 19 % apart: below, 20 features are as good as unpenalised.
 _LAMBDAS = np.logspace(0.0, -3.0, 40)
+_COX_LAMBDAS = np.logspace(0.0, -2.0, 40)  # below that, few events are ordered perfectly and coefficients run away
 
 
 @dataclass(frozen=True)
@@ -319,8 +320,8 @@ def _lasso(
         intercepts = cv.path.intercepts
     else:
         top = lasso_cox_path(z, outcome.time, outcome.event, n_lambdas=1).lambda_max
-        cv = lasso_cox_cv(z, outcome.time, outcome.event, folds, top * _LAMBDAS)
-        intercepts = np.zeros(len(_LAMBDAS))
+        cv = lasso_cox_cv(z, outcome.time, outcome.event, folds, top * _COX_LAMBDAS)
+        intercepts = np.zeros(len(_COX_LAMBDAS))
     chosen = cv.index_min if rule == "min" else cv.index_1se
     path = Path(
         columns=tuple(columns.tolist()),

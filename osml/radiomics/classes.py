@@ -61,7 +61,7 @@ def intensity_features(
         if wanted[0]:
             found = first_order_8bit(count, voxel_volume, bin_width=width, bin_count=bin_count, ibsi=ibsi)
         if wanted[1]:
-            present, compact = _compact(level)
+            present, compact = compact_levels(level)
             table = np.zeros(256, dtype=np.int32)
             table[grey] = compact[level]
             flat, voxels = padded_bytes(image, inside, table, int(count.sum()))
@@ -71,7 +71,7 @@ def intensity_features(
         if wanted[0]:
             found = first_order(values, level, voxel_volume, ibsi=ibsi)
         if wanted[1]:
-            present, compact = _compact(level)
+            present, compact = compact_levels(level)
             flat, voxels = padded_levels(inside, level, compact)
     out: dict[str, dict[str, float]] = {}
     if wanted[0]:
@@ -90,7 +90,7 @@ def feature_names(classes: tuple[str, ...] = ("firstorder", *TEXTURE)) -> tuple[
     return tuple(intensity_features(pair, pair > 0, 1.0, classes=classes)[0])
 
 
-def _compact(level: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def compact_levels(level: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """The levels that occur, and a table from level to its place (from 1) among them."""
     present = np.flatnonzero(np.bincount(level))
     compact = np.zeros(present[-1] + 1, dtype=np.int32)
@@ -106,7 +106,7 @@ def _texture(
     classes: Collection[str],
     in_plane: bool,
 ) -> dict[str, dict[str, float]]:
-    directions = _directions(inside.shape, in_plane)
+    directions = directions_of(inside.shape, in_plane)
     _, height, width = (size + 2 for size in inside.shape)
     steps = np.array([(z * height + y) * width + x for z, y, x in directions], dtype=np.int64)
     out: dict[str, dict[str, float]] = {}
@@ -120,7 +120,7 @@ def _texture(
             out["ngtdm"] = ngtdm_features(count, difference, grey)
     if "glrlm" in classes:
         runs = run_counts(flat, voxels, steps, grey.size, max(inside.shape))
-        out["glrlm"] = run_features(runs, grey, _several_on_a_line(runs, inside, directions))
+        out["glrlm"] = run_features(runs, grey, several_on_a_line(runs, inside, directions))
     if "glszm" in classes:
         alone = [step for step, d in zip(steps, directions, strict=True) if sum(map(abs, d)) == 1]
         # A single voxel has no direction: any step leads to the border.
@@ -136,14 +136,14 @@ def _bounding_box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _directions(shape: Sequence[int], in_plane: bool) -> list[tuple[int, int, int]]:
+def directions_of(shape: Sequence[int], in_plane: bool) -> list[tuple[int, int, int]]:
     """Half of the 26 neighbours (8 in plane); each step is to a later voxel."""
     one = (-1, 0, 1)
     all_ = [(z, y, x) for z, y, x in product(one, one, one) if (z, y, x) > (0, 0, 0)]
     return [d for d in all_ if not (in_plane and d[0]) and all(abs(s) < n for s, n in zip(d, shape, strict=True))]
 
 
-def _several_on_a_line(
+def several_on_a_line(
     runs: NDArray[np.int64], inside: NDArray[np.bool_], directions: Sequence[tuple[int, int, int]]
 ) -> NDArray[np.bool_]:
     """Directions in which some line holds two voxels of the region; in the others a run means nothing."""

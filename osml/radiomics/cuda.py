@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from osml.errors import InvalidInputError, missing_extra
 from osml.imaging.volume import Volume
-from osml.radiomics.classes import TEXTURE, _compact, _directions, _several_on_a_line, intensity_features
+from osml.radiomics.classes import TEXTURE, compact_levels, directions_of, intensity_features, several_on_a_line
 from osml.radiomics.discretise import discretise
 from osml.radiomics.glcm import glcm_features
 from osml.radiomics.kernels import padded_levels
@@ -133,9 +133,9 @@ def batch_features(
 def levels_of(inside: NDArray[np.bool_], level: NDArray[np.int64], in_plane: bool) -> Levels:
     """Levels (1, 2, …) of the voxels of a region, ready to be counted; `inside` fills its box."""
     inside = inside[None] if inside.ndim == 2 else inside
-    grey, compact = _compact(level)
+    grey, compact = compact_levels(level)
     flat, voxels = padded_levels(inside, level, compact)
-    directions = tuple(_directions(inside.shape, in_plane))
+    directions = tuple(directions_of(inside.shape, in_plane))
     _, height, width = (size + 2 for size in inside.shape)
     steps = np.array([(z * height + y) * width + x for z, y, x in directions], dtype=np.int64)
     return Levels(inside, flat, voxels, directions, steps, grey)
@@ -150,7 +150,7 @@ def texture_features(item: Levels, found: Matrices, classes: Collection[str]) ->
     if "gldm" in classes:
         out["gldm"] = dependence_features(found.gldm, grey)
     if "glrlm" in classes:
-        out["glrlm"] = run_features(found.runs, grey, _several_on_a_line(found.runs, item.inside, item.directions))
+        out["glrlm"] = run_features(found.runs, grey, several_on_a_line(found.runs, item.inside, item.directions))
     if "glszm" in classes:
         out["glszm"] = zone_features(found.zone_level, found.zone_size, grey)
     if "ngtdm" in classes:

@@ -16,8 +16,8 @@ from osml.cache import Cache, content_key, default_folder
 from osml.engine import Progress, cores, run_tasks
 from osml.errors import InvalidInputError, MissingExtraError, OsmlError
 from osml.files import sha256_file
-from osml.imaging.errors import ImagingError, UnreadableError
-from osml.imaging.read import read_image, read_mask
+from osml.imaging.errors import ImagingError
+from osml.imaging.read import image_files, read_image, read_mask
 from osml.imaging.volume import simple_itk
 from osml.radiomics import extract, require_packages
 from osml.radiomics.perturb import perturb
@@ -219,13 +219,14 @@ def _pyradiomics_version() -> str:
 
 
 def _content(path: Path) -> str | OSError | ImagingError:
-    """Hash of a file, or of the names and contents of a folder's files (a DICOM series); an error is a value here."""
+    """Hash of the names and contents of all files of an image (a DICOM series, the raw data of a header); an error is
+    a value here."""
     try:
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            return content_key([text for file in files for text in (str(file.relative_to(path)), sha256_file(file))])
-        return sha256_file(path) if path.is_file() else UnreadableError(f"{path}: no such file")
-    except OSError as error:
+        files = image_files(path)
+        if len(files) == 1:
+            return sha256_file(files[0])  # whatever its name: the same image is computed once
+        return content_key([text for file in files for text in (file.name, sha256_file(file))])
+    except (OSError, ImagingError) as error:
         return error
 
 

@@ -280,18 +280,3 @@ def cube_counts(inside: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
                     position[cube, 1] += y
                     position[cube, 2] += x
     return count, position
-
-
-@_compiled
-def largest_squared_distance(a: NDArray[np.float64], b: NDArray[np.float64], group: NDArray[np.int64]) -> float:
-    """Largest squared distance between two points (a, b) of the same group; `group` is sorted."""
-    best = 0.0
-    start = 0
-    for i in range(a.size):
-        if group[i] != group[start]:
-            start = i
-        for j in range(start, i):
-            da = a[i] - a[j]
-            db = b[i] - b[j]
-            best = max(best, da * da + db * db)
-    return best

@@ -35,8 +35,7 @@ class FeatureTable:
         """As `extract` returns it: `region`, then the columns."""
         out = pd.DataFrame(self.values, columns=list(self.columns))
         out = out.astype({name: kind for name, kind in FACTS.items() if name in out})
-        out.insert(0, "region", self.regions)
-        return out
+        return pd.concat([pd.Series(self.regions, name="region", dtype=object), out], axis=1)
 
 
 def table_of(frame: pd.DataFrame) -> FeatureTable:

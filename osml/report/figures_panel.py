@@ -55,7 +55,7 @@ def panel_exhibit(run: Run, rows: Sequence[ModelRow]) -> Exhibit | None:
     ]
     brief = ("predictor", "data", "C" if run.survival else "AUC", "low", "high")
     header = ("panel", "predictor", "x", "y")
-    return Exhibit(name, title, _caption(run, panels, wanted), figure, header, data, shown, brief, wide=True)
+    return Exhibit(name, title, _caption(run, panels, names), figure, header, data, shown, brief, wide=True)
 
 
 def _panels(run: Run, names: Sequence[str]) -> list[Panel]:
@@ -72,7 +72,7 @@ def _panels(run: Run, names: Sequence[str]) -> list[Panel]:
     return out
 
 
-def _caption(run: Run, panels: Sequence[Panel], wanted: Sequence[str]) -> str:
+def _caption(run: Run, panels: Sequence[Panel], names: Sequence[str]) -> str:
     drawn = {words for words, _ in panels}
     parts = [predictions_words(run)]
     if "ROC curve" in drawn:
@@ -91,8 +91,9 @@ def _caption(run: Run, panels: Sequence[Panel], wanted: Sequence[str]) -> str:
         parts.append(f"Neither decision nor calibration: {run.withheld}.")
     measure = "C" if run.survival else "AUC"
     parts.append(f"Apparent {measure}: final model on its own patients, for comparison only; too good.")
-    if len(wanted) > len(SERIES):
-        parts.append(f"The first {len(SERIES)} of {len(wanted)}.")
+    left_out = [name for name in run.schema.report.compare if name not in names]
+    if left_out:
+        parts.append(f"Not drawn: {', '.join(left_out)} (some folds failed, or more than {len(SERIES)} predictors).")
     return " ".join(parts)
 
 

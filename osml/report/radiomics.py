@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from osml.predictors.radscore import WINSOR_SD
 from osml.report.exhibit import Exhibit
 from osml.report.feature_words import feature_words
 from osml.report.html import Markup, details, join, number, table, tag
@@ -201,10 +202,11 @@ def _formula(run: Run, score: Radscore) -> object:
     ]  # fmt: skip
     scale = "log hazard" if run.survival else "log odds"
     head = ("Feature", "Column", *(("Coefficient per SD",) if linear else ()), "Outer folds")
+    note = f"Values further than {WINSOR_SD:g} SD from the training mean are drawn in to that limit before they enter."
     caption = f"{score.name}: sum of coefficient × (feature − mean) / SD, on the {scale} scale" if linear else (
         f"{score.name}: features of the forest"
     )  # fmt: skip
-    return table(head, rows, caption, text_columns=2)
+    return join([table(head, rows, caption, text_columns=2), tag("p", note, class_="note")])
 
 
 def regions_table(run: Run, score: Radscore) -> object:

@@ -41,11 +41,11 @@ def explain_score(schema: Schema, fitted: FittedRadscore, unit: Cohort) -> Expla
         Contribution(
             column,
             feature_label(schema, column),
-            "not computable" if absent[column][0] else f"{table.x[0, place[column]]:.4g} ({z[column][0]:+.1f} SD)",
+            "not computable" if absent[column][0] else _shown(fitted, j, table.x[0, place[column]], z[column][0]),
             float(value),
             bool(absent[column][0]),
         )
-        for column, value in zip(fitted.columns, values, strict=True)
+        for j, (column, value) in enumerate(zip(fitted.columns, values, strict=True))
     )
     return Explanation(base, parts, base + float(values.sum()), score_scale(fitted), REFERENCE)
 
@@ -86,7 +86,15 @@ def feature_label(schema: Schema, column: str) -> str:
     """A feature with its image and region in words; `column` is `image|region|feature`."""
     image, region, feature = column.split("|", 2)
     block = schema.inputs.get(image)
-    return f"{(block.label if block is not None else None) or image}, {region}: {feature.replace('_', ' ')}"
+    words = feature.removeprefix("original_").replace("_", " ")
+    return f"{(block.label if block is not None else None) or image}, {region}: {words}"
+
+
+def _shown(fitted: FittedRadscore, j: int, x: float, z: float) -> str:
+    """A feature as it was measured, and where it counts: beyond the limits of the score it is drawn in to them."""
+    ends = (np.array([fitted.lower[j], fitted.upper[j]]) - fitted.centre[j]) / fitted.scale[j]
+    words = "counts as " if z in ends else ""
+    return f"{x:.4g} ({words}{z:+.1f} SD)"
 
 
 def _forest(forest: Forest, row: Float, names: tuple[str, ...]) -> tuple[float, Float]:

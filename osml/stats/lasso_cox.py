@@ -98,7 +98,9 @@ class _Problem:
     def evaluate(self, active: NDArray[np.intp], beta: Array) -> tuple[float, Likelihood]:
         """Loss at active coefficients, and the likelihood of the active columns."""
         Z = self.Z[:, active]
-        at = evaluate(self.sets, Z, Z @ beta)
+        # A trial may be so wide that a risk vanishes: its loss is not finite, so the step is halved.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            at = evaluate(self.sets, Z, Z @ beta)
         return -at.log_likelihood / self.total, at
 
     def correlation(self, at: Likelihood) -> Array:
@@ -237,22 +239,26 @@ def lasso_cox_cv(
         scores.append(-2.0 * (_partial(everyone, lp) - _partial(inside, lp[outside])) / events)
         sizes.append(events)
     raw, size = np.array(scores), np.array(sizes) / np.sum(sizes)
-    mean = size @ raw
-    se = np.sqrt(size @ (raw - mean) ** 2 / (len(sizes) - 1))
+    # A linear predictor so wide that a risk vanishes in double precision: the worst there is.
+    raw = np.where(np.isfinite(raw), raw, np.inf)
+    with np.errstate(invalid="ignore"):
+        mean = size @ raw
+        se = np.sqrt(size @ (raw - mean) ** 2 / (len(sizes) - 1))
     best = int(np.argmin(mean))
     within = int(np.flatnonzero(mean <= mean[best] + se[best])[0])
     return LassoCoxCV(path, mean, se, best, within)
 
 
 def _partial(sets: RiskSets, lp: Array) -> Array:
-    """Log partial likelihood of each column of linear predictors (n, m) at once, float array (m,)."""
+    """Log partial likelihood of each column of linear predictors (n, m) at once, float array (m,); may be -inf."""
     lp = lp[sets.order] - lp[sets.order].max(axis=0)
     risk = sets.weight[:, None] * np.exp(lp)
     at_risk = np.cumsum(risk[::-1], axis=0)[::-1][sets.start]
     denominator = at_risk[sets.term_time]
     if sets.term_tied.any():
         denominator = denominator - sets.term_tied[:, None] * deaths_by_time(sets, risk)[sets.term_time]
-    return (sets.weight * sets.died) @ lp - sets.term_count @ np.log(denominator)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (sets.weight * sets.died) @ lp - sets.term_count @ np.log(denominator)
 
 
 def _grid(lambdas: ArrayLike | None, n_lambdas: int, largest: float, n: int, p: int) -> Array:

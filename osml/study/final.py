@@ -31,6 +31,7 @@ from osml.study.prepare import write_findings
 from osml.study.publish import publish
 from osml.study.radscore import develop_radscore
 from osml.study.sheet import draw_sheet
+from osml.study.table_two import write_table_two
 from osml.study.tables import write_regression, write_tables
 from osml.study.tasks import adjusted, final_seed, probabilities_hidden, withheld
 
@@ -54,6 +55,7 @@ def finish(
     lines = []
     late: list[Finding] = []
     write_tables(schema, cohort, run.path / "tables", schema.validation.seed)
+    write_table_two(schema, cohort, folds, run.path / "tables")
     developed = cohort.of(development_patients(cohort, folds, schema.validation.split))
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]

@@ -23,6 +23,7 @@ from osml.runs.store import PredictionRow, read_predictions, write_predictions
 from osml.schema.load import LoadedSchema
 from osml.study.final import finish
 from osml.study.images import WithImages, add_features, write_images
+from osml.study.montage import write_montage
 from osml.study.prepare import (
     Say,
     all_findings,
@@ -119,6 +120,8 @@ def _run(
     built = images.built
     _record(loaded, built, findings, run, workers)
     write_images(run.path, images)
+    if images.regions:
+        single_thread(write_montage, loaded, built.cohort, run.path)
     folds = _splits(loaded, built.cohort, run)
     say(f"split     {describe_split(loaded)} → {run.path / 'splits.json'}")
     outcomes = _run_folds(loaded, built.cohort, folds, run, workers, quiet)

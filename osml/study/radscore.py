@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def develop_radscore(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path)
     fitted = fit_radscore(recipe, Design(cohort), derive_seed(*seed, name))
     prediction = fitted.predict(Design(cohort.without_outcome()))
     write_json(run / "selection" / f"{name}.json", fitted.record())
-    frequency = selection_frequency(run, name)
+    frequency = selection_frequency(run, name, fitted.columns)
     write_csv(
         run / "tables" / f"selection_{name}.csv",
         ("feature", "coefficient", "folds_selected", "folds"),
@@ -66,10 +67,13 @@ def develop_radscore(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path)
     return Chain(name, fitted), facts
 
 
-def selection_frequency(run: Path, name: str) -> list[tuple[str, int, int]]:
-    """(feature, folds that selected it, folds), most frequent first, over the outer folds of a run."""
+def selection_frequency(run: Path, name: str, final: Sequence[str] = ()) -> list[tuple[str, int, int]]:
+    """(feature, folds that selected it, folds), most frequent first, over the outer folds of a run.
+
+    final : features of the final model, which stand in the list although no fold may have selected them
+    """
     files = sorted((run / "folds").glob(f"*/{name}/selection.json"))
-    counts: dict[str, int] = {}
+    counts = dict.fromkeys(final, 0)
     for file in files:
         for column in read_json(file)["columns"]:
             counts[column] = counts.get(column, 0) + 1
@@ -120,7 +124,7 @@ def _write_regions(fitted: FittedRadscore, cohort: Cohort, path: Path, seed: np.
     header = ("region", "data", "features", "chosen", "n", "auc", "auc_low", "auc_high", *COUNTS)
     write_csv(path, header, rows)
     note = (
-        f"Counts at a risk of {THRESHOLD:g}. `apparent`: the patients it was fitted on. `inner folds`: every patient "
+        f"Counts at a risk of {THRESHOLD:g}. apparent: the patients it was fitted on. inner folds: every patient "
         "left out once, scores of different folds pooled; the region was chosen on them, so the best is flattered. "
         "Descriptive: regions are not tested against each other."
     )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from osml.radiomics.classes import TEXTURE, _directions, feature_names, intensity_features
+from osml.radiomics.classes import TEXTURE, directions_of, feature_names, intensity_features
 from osml.radiomics.kernels import padded_levels, run_counts, shares_a_line, zone_matrix, zones
 
 
@@ -27,7 +27,7 @@ def regions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 def prepared(level: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list]:
     flat, voxels = padded_levels(inside, level[inside].astype(np.int64), np.arange(6, dtype=np.int32))
-    directions = _directions(inside.shape, False)
+    directions = directions_of(inside.shape, False)
     _, height, width = (n + 2 for n in inside.shape)
     steps = np.array([(z * height + y) * width + x for z, y, x in directions], dtype=np.int64)
     return flat, voxels, steps, directions
@@ -77,7 +77,7 @@ def test_zones_are_the_connected_components(case: tuple[np.ndarray, np.ndarray])
 def test_lines_that_hold_two_voxels(case: tuple[np.ndarray, np.ndarray]) -> None:
     _, inside = case
     at = [tuple(map(int, a)) for a in np.argwhere(inside)]
-    for d in _directions(inside.shape, False):
+    for d in directions_of(inside.shape, False):
         reach = range(1, max(inside.shape))
         want = any(tuple(np.add(a, np.multiply(k, d))) in at for a, k in product(at, reach))
         assert shares_a_line(inside, *d) == want

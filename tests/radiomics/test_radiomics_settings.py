@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from radiomics_data import blob
 
@@ -44,6 +45,9 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ({"regions": ["tumour", "tumour"]}, "once"),
         ({"spacing_mm": [1, 1, -1]}, "positive"),
         ({"crop": "tight"}, "tight is not allowed"),
+        ({"others": "drop"}, "drop is not allowed"),
+        ({"engine": "mine"}, "mine is not allowed"),
+        ({"device": "gpu"}, "gpu is not allowed"),
         ({"max_levels": 1}, "at least 2"),
     ],
 )
@@ -118,3 +122,11 @@ def test_a_filtered_image_with_one_level_is_counted() -> None:
     row = extract(*blob(), Settings(filters=("square",), bin_width=1000, classes=("glcm",))).iloc[0]
     assert row["one_level_images"] == 1
     assert row["square_glcm_JointEntropy"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("bins", [{"bin_width": 25.0}, {"bin_count": 16}])
+def test_a_constant_region_has_one_level_however_it_is_binned(bins: dict[str, Any]) -> None:
+    image, mask = blob()
+    flat = image.like(np.where(mask.array > 0, 7.0, image.array))
+    with pytest.raises(GreyLevelError, match="single grey level"):
+        extract(flat, mask, Settings(**bins))

@@ -53,15 +53,15 @@ def image_inputs(regions: Sequence[str] = REGIONS) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def made_up_features(rows: Rows, *, lost: int = 0, regions: Sequence[str] = REGIONS, signal: float = 1.0) -> Any:
+def made_up_features(rows: Rows, *, lost: int = 0, regions: Sequence[str] = REGIONS) -> Any:
     """Stands in for `compute_features`: numbers that know the outcome a little, and `lost` units without an image."""
     risk = np.array([row["outcome"] == "bad" for row in rows], dtype=float)
     n, p = len(rows), len(FEATURES)
     rng = np.random.default_rng(11)
     x = rng.normal(size=(n, len(regions) * p))
-    x[:, 0] += 1.4 * signal * risk
-    x[:, 2] -= 1.0 * signal * risk
-    x[:, -1] += 0.8 * signal * risk
+    x[:, 0] += 1.0 * risk
+    x[:, 2] -= 0.7 * risk
+    x[:, -1] += 0.6 * risk
     readings = x[:, :, None] + 0.2 * rng.normal(size=(n, x.shape[1], 2))
     readings[:, 1] = rng.normal(size=(n, 2))  # the mean of the tumour is not stable
     x[:lost] = np.nan
@@ -77,9 +77,9 @@ def made_up_features(rows: Rows, *, lost: int = 0, regions: Sequence[str] = REGI
 
 DECISION = {"action": "biopsy", "act_on": "bad", "thresholds": [0.2, 0.5], "why": "range of opinion"}
 SCORED = {
-    "clinical": {"kind": "nomogram", "inputs": ["age", "sex"]},
+    "clinical": {"kind": "nomogram", "inputs": ["age", "sex"], "shrink": "none"},
     "radscore": {"kind": "radscore", "label": "Rad-score", "inputs": ["rad"], "region": "best"},
-    "combined": {"kind": "nomogram", "inputs": ["age", "radscore"]},
+    "combined": {"kind": "nomogram", "inputs": ["age", "radscore"], "shrink": "none"},
 }
 
 

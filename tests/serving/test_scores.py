@@ -67,6 +67,8 @@ def radscore(columns: int = 3, *, forest: bool = False, harmonised: bool = False
         columns=names,
         centre=centre,
         scale=scale,
+        lower=centre - 3 * scale,
+        upper=centre + 3 * scale,
         model=model,
         forest=fit_forest(z, y, trees=30, seed=1) if forest else None,
         combat=fit_combat(x, site) if harmonised else None,
@@ -102,8 +104,18 @@ def test_a_linear_contribution_is_coefficient_times_standard_deviations() -> Non
     found = explain_score(SCHEMA, fitted, cohort.take(np.array([4])))
     z = (cohort.features["rad"].x[4] - fitted.centre) / fitted.scale
     assert [c.value for c in found.contributions] == pytest.approx(list(fitted.model.coef * z), rel=1e-12)
-    assert found.contributions[0].label == "T1, tumour: original firstorder F0"
+    assert found.contributions[0].label == "T1, tumour: firstorder F0"
     assert f"({z[0]:+.1f} SD)" in found.contributions[0].shown
+
+
+def test_a_feature_beyond_the_limits_says_what_it_counts_as() -> None:
+    fitted, cohort = radscore()
+    x = cohort.features["rad"].x.copy()
+    x[0, 1] = fitted.centre[1] + 5 * fitted.scale[1]
+    one = replace(cohort, features={"rad": FeatureTable(fitted.columns, x)}).take(np.array([0]))
+    part = explain_score(SCHEMA, fitted, one).contributions[1]
+    assert part.shown == f"{x[0, 1]:.4g} (counts as +3.0 SD)"
+    assert part.value == pytest.approx(3 * fitted.model.coef[1], rel=1e-12)
 
 
 def test_a_feature_that_does_not_exist_stands_at_the_mean_and_says_so() -> None:
@@ -136,6 +148,8 @@ def test_golden_cases_of_a_score_are_replayed(kind: dict[str, bool]) -> None:
     replay("score", fitted, stored)
     own = {float(v) for row in cohort.features["rad"].x for v in row}
     assert not own & {float(v) for column in stored["values"].values() for v in column}
+    with pytest.raises(VerificationError, match="golden cases"):
+        replay("score", replace(fitted, upper=fitted.centre), stored)
     with pytest.raises(VerificationError, match="'score' does not reproduce its golden cases"):
         replay("score", replace(fitted, centre=fitted.centre + (0.5 if fitted.forest else 1e-6)), stored)
 
