@@ -73,9 +73,6 @@ def _study(bundle: Path) -> str:
 
 def current_model() -> Model:
     """The model that main.py chose for this page."""
-    if "model" not in st.session_state:
-        # Until main.py has run once, Streamlit takes the folder `pages` for its own and opens a page without it.
-        st.switch_page("main.py")
     model: Model = st.session_state["model"]
     return model
 

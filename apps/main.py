@@ -11,14 +11,15 @@ model = choose_model()
 st.session_state["model"] = model
 clear_button()
 keep_answers()
+# Not in a folder called `pages`: until a session's second run Streamlit would open such files without this one.
 page = st.navigation(
     [
-        st.Page("pages/predict.py", title="Predict", default=True),
-        st.Page("pages/nomogram.py", title="Nomogram"),
-        st.Page("pages/performance.py", title="Performance"),
-        st.Page("pages/explain.py", title="Explain"),
-        st.Page("pages/cohort.py", title="Cohort"),
-        st.Page("pages/model_card.py", title="Model card"),
+        st.Page("views/predict.py", title="Predict", default=True),
+        st.Page("views/nomogram.py", title="Nomogram"),
+        st.Page("views/performance.py", title="Performance"),
+        st.Page("views/explain.py", title="Explain"),
+        st.Page("views/cohort.py", title="Cohort"),
+        st.Page("views/model_card.py", title="Model card"),
     ]
 )
 page.run()

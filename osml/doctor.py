@@ -17,6 +17,9 @@ FEATURES: dict[str, tuple[str, str]] = {
     "radiomics: DICOM": ("pydicom", "radiomics"),
     "radiomics: wavelets": ("pywt", "radiomics"),
     "radiomics: pictures": ("PIL", "radiomics"),
+    "radiomics: forests": ("sklearn", "radiomics"),
+    "networks": ("torch", "nets"),
+    "networks: image encoders": ("timm", "nets"),
     "live peers of the full test suite": ("lifelines", "dev"),
 }
 CORE = ("numpy", "scipy", "pandas", "pyarrow", "openpyxl", "matplotlib", "pydantic", "ruamel.yaml", "typer", "filelock")

@@ -40,10 +40,14 @@ def _subject(check: Any) -> str:
 def summary_paragraphs(run: Run) -> list[Markup]:
     """The study in plain words, about ten sentences."""
     out = [_what(run), _how(run)]
-    names = list(run.metrics["predictors"])
+    # What the study sets side by side comes first.
+    compared = [name for name in run.schema.report.compare if name in run.metrics["predictors"]]
+    names = list(dict.fromkeys([*compared, *run.metrics["predictors"]]))
     out += [_performance(run, name) for name in names[:DESCRIBED]]
     if len(names) > DESCRIBED:
-        out.append(tag("p", f"{len(names) - DESCRIBED} more predictors stand in the table of results."))
+        more = len(names) - DESCRIBED
+        words = "1 more predictor stands" if more == 1 else f"{more} more predictors stand"
+        out.append(tag("p", f"{words} in the table of results."))
     if len(names) > 1:
         out.append(
             tag("p", "Whoever picks the best of several predictors by this report sees it too favourably; ",

@@ -178,7 +178,7 @@ def test_a_form_is_filled_and_every_page_can_be_read(
 
 
 def test_the_first_visit_may_go_to_any_page(chromium: Any, run: Path) -> None:
-    # Before main.py has run once, Streamlit would open the file of the page without it.
+    # The sidebar, the model and the navigation are main.py's, whatever page is opened first.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
 from imaged import serve_images
-from test_pages import PAGES, AppTest, errors, field, press, tables, words
+from test_pages import PAGES, AppTest, errors, field, press, tables, visit, words
 
 from osml.cohort.table import read_table
-from osml.serving import find_bundles, load
-from osml.serving.launch import RUN_VARIABLE
+from osml.serving import load
 
 for package in ("SimpleITK", "numba", "pywt"):
     pytest.importorskip(package, reason="the radiomics extra is not installed")
@@ -26,13 +23,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, run: Path, name: str) -> AppTest:
-    """The app with a model chosen in the sidebar; a choice made later runs the page without it in this harness."""
-    monkeypatch.setenv(RUN_VARIABLE, str(run))
-    monkeypatch.syspath_prepend(str(ROOT / "apps"))
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    app = AppTest.from_file(str(ROOT / "apps" / "main.py"), default_timeout=300)
-    (bundle,) = find_bundles(run)
-    app.session_state[f"model of {bundle}"] = name
+    """The app with a model chosen in the sidebar."""
+    app = visit(monkeypatch, run)
+    app.sidebar.selectbox[0].set_value(name)
     return app.run()
 
 
@@ -52,7 +45,7 @@ def test_every_page_opens(run: Path, monkeypatch: pytest.MonkeyPatch, name: str)
     assert not app.exception
     assert [w.label for w in app.file_uploader] == ["T1 MRI: image", "T1 MRI: mask of the lesion"]
     for page in PAGES:
-        app.switch_page(f"pages/{page}.py").run()
+        app.switch_page(f"views/{page}.py").run()
         assert not app.exception
         assert len(app.title) == 1
         told = errors(app)
@@ -86,10 +79,13 @@ def test_image_and_mask_give_a_prediction(run: Path, monkeypatch: pytest.MonkeyP
     assert [b.label for b in app.download_button] == [
         "Nomogram sheet with this patient's lines (PDF)", "Result (JSON)",
     ]  # fmt: skip
-    app.switch_page("pages/nomogram.py").run()
+    app.switch_page("views/nomogram.py").run()
     assert not app.exception
-    app.switch_page("pages/explain.py").run()
+    app.switch_page("views/explain.py").run()
     assert "This session's patient" in words(app)
+    app = press(app, "Clear patient data")
+    assert "patient" not in app.session_state
+    assert "This session's patient" not in words(app)
 
 
 def test_an_unknown_age_is_allowed_and_a_missing_image_is_not(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

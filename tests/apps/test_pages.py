@@ -41,7 +41,7 @@ def visit(monkeypatch: pytest.MonkeyPatch, source: Path, page: str = "") -> AppT
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     app = AppTest.from_file(str(ROOT / "apps" / "main.py"), default_timeout=60).run()
     if page:
-        app.switch_page(f"pages/{page}.py").run()
+        app.switch_page(f"views/{page}.py").run()
     return app
 
 
@@ -166,19 +166,17 @@ def test_a_patient_follows_to_other_pages_and_is_forgotten_on_request(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = fill(visit(monkeypatch, run))
-    app.switch_page("pages/explain.py").run()
+    app.switch_page("views/explain.py").run()
     assert "Age: 51.5 year" in tables(app)
-    app.switch_page("pages/nomogram.py").run()
+    app.switch_page("views/nomogram.py").run()
     assert "Sheet with this patient's lines (PDF)" in [button.label for button in app.download_button]
-    app = press(visit_again(app), "Clear patient data")
+    app = press(app, "Clear patient data")
+    assert "Sheet with this patient's lines (PDF)" not in [button.label for button in app.download_button]
+    app.switch_page("views/predict.py").run()
     assert [widget.value for widget in app.text_input] == ["", "", ""]
     assert "patient" not in app.session_state
     assert "51.5" not in repr(app.session_state)
     assert "###" not in words(app)
-
-
-def visit_again(app: AppTest) -> AppTest:
-    return app.switch_page("main.py").run()
 
 
 def test_a_table_gives_one_line_for_every_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +240,7 @@ def test_hostile_labels_are_shown_as_text(tmp_path: Path, monkeypatch: pytest.Mo
     app = fill(visit(monkeypatch, run), marker="", unknown=True)
     pages = [raw_text(app)]
     for page in PAGES:
-        app.switch_page(f"pages/{page}.py").run()
+        app.switch_page(f"views/{page}.py").run()
         assert not app.exception
         pages.append(raw_text(app))
     for text in pages:
@@ -280,7 +278,7 @@ def test_a_bundle_alone_shows_no_cohort(run: Path, tmp_path: Path, monkeypatch: 
     app = visit(monkeypatch, bundle, "cohort")
     assert "A bundle holds nothing about its patients" in words(app)
     assert not app.table
-    app.switch_page("pages/performance.py").run()
+    app.switch_page("views/performance.py").run()
     assert "AUC" in tables(app)
     assert not app.exception
 
@@ -314,7 +312,7 @@ def test_figures_of_the_report_are_shown_with_their_numbers(
     assert "0.1429,roc_clinical" in tables(app) or "roc_clinical" in tables(app)
     assert "roc_clinical_paper" not in tables(app)
     assert "One row in 3 of 100 is shown" in words(app)
-    app.switch_page("pages/explain.py").run()
+    app.switch_page("views/explain.py").run()
     assert "shap_clinical" in tables(app)
     assert "shap_clinical_high" not in tables(app)  # the values of a single patient
 
@@ -326,10 +324,10 @@ def test_withheld_probabilities_are_not_shown(tmp_path: Path, monkeypatch: pytes
     assert "No probability is shown: probabilities are withheld" in words(app)
     assert "###" not in words(app)
     assert "of 100 patients" not in words(app)
-    app.switch_page("pages/nomogram.py").run()
+    app.switch_page("views/nomogram.py").run()
     assert "has no nomogram" in errors(app)
     for page in ("performance", "explain", "cohort", "model_card"):
-        app.switch_page(f"pages/{page}.py").run()
+        app.switch_page(f"views/{page}.py").run()
         assert not app.exception
 
 
