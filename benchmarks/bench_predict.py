@@ -1,9 +1,10 @@
-"""Time and memory of prediction: the command on a large table, one patient through serving, a page of the app."""
+"""Time and memory of prediction: the command on a large table, one patient through serving, MRI, a page of the app."""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import statistics
 import subprocess
@@ -13,8 +14,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from ruamel.yaml import YAML
+
 from osml.files import write_csv
-from osml.serving import Model, load
+from osml.serving import Model, load, read_patients
 from osml.serving.launch import RUN_VARIABLE, app_script
 from osml.study.fit import fit
 from osml.synthetic.nac import COLUMNS, simulate_nac
@@ -25,11 +29,18 @@ CELLS = {"age": "17", "sex": "male", "location": "femur", "diameter": "100", "fr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, help="a finished run of configs/mri_nac_response.yaml; default: fit one")
+    parser.add_argument("--run", type=Path, help="a finished run of the clinical predictors; default: fit one")
+    parser.add_argument(
+        "--mri-run", type=Path, help="a finished run of configs/mri_nac_response.yaml; default: fit one"
+    )
+    parser.add_argument("--mri-only", action="store_true")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--predictions", type=int, default=1_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        mri_time(arguments.mri_run or fitted_mri(Path(folder)), Path(folder))
+        if arguments.mri_only:
+            return
         run = arguments.run or fitted(Path(folder))
         command_time(run, arguments.rows, Path(folder))
         serving_time(load(run), arguments.predictions)
@@ -37,11 +48,70 @@ def main() -> None:
 
 
 def fitted(folder: Path) -> Path:
-    """A small run to serve; fitting it is not measured."""
+    """A small run of cells only; fitting it is not measured."""
     write_csv(folder / "patients.csv", COLUMNS, simulate_nac(93, 2026).rows)
-    os.environ["DATA"] = str(folder)
-    quick = ["validation.split.folds=2", "validation.split.repeats=1"]
-    return fit(SCHEMA, overrides=quick, runs=folder / "runs", say=lambda line: None, quiet=True).run.path
+    return quick_fit(folder, inputs=[*CELLS], predictors={})
+
+
+def fitted_mri(folder: Path) -> Path:
+    """A small run with images, features as the study states them; fitting it is not measured."""
+    from osml.synthetic.nac_images import write_nac_images
+
+    write_nac_images(folder, patients=24, seed=2026)
+    os.environ["OSML_CACHE"] = str(folder / "cache")
+    scores = {
+        "radscore": {"kind": "radscore", "inputs": ["rad"], "region": "tumour"},
+        "combined": {"kind": "nomogram", "inputs": ["age", "alp", "radscore"]},
+    }
+    return quick_fit(folder, inputs=[*CELLS, "t2", "rad"], predictors=scores)
+
+
+def quick_fit(folder: Path, inputs: list[str], predictors: dict[str, object]) -> Path:
+    """The study of SCHEMA with these inputs, two folds; with its clinical predictor, or these instead."""
+    data = YAML(typ="safe", pure=True).load(SCHEMA.read_text(encoding="utf-8"))
+    data["cohort"]["table"] = "patients.csv"
+    data["inputs"] = {name: data["inputs"][name] for name in inputs}
+    data["inputs"].get("rad", {}).pop("stability", None)
+    data["predictors"] = predictors or {"clinical": data["predictors"]["clinical"]}
+    data["validation"] |= {"split": {"kind": "kfold", "folds": 2}, "inner": {"folds": 3}}
+    data["validation"].pop("optimism")
+    data["checks"] = {"accept": {code: "a benchmark" for code in ("OSML041", "OSML042")}}
+    data.pop("report")
+    schema = folder / "study.yaml"
+    schema.write_text(json.dumps(data), encoding="utf-8")
+    return fit(schema, runs=folder / "runs", say=lambda line: None, quiet=True).run.path
+
+
+def mri_time(run: Path, folder: Path) -> None:
+    """One patient with MRI of 384 × 384 × 26 voxels and its mask: from paths in this process, then as uploaded files."""
+    import SimpleITK
+
+    from osml.imaging.volume import to_sitk
+    from osml.synthetic.mri import simulate_scan
+
+    files = {}
+    model = load(run, "combined")
+    for k in range(3):
+        scan = simulate_scan(100.0, 0.0, np.random.default_rng(k), size="paper")
+        for key, volume in (("t2", scan.image), ("t2.mask", scan.mask)):
+            files[key, k] = folder / f"{key}{k}.nii.gz"
+            SimpleITK.WriteImage(to_sitk(volume), str(files[key, k]), True)
+    columns = ("patient_id", *CELLS, "t2_path", "t2_mask")
+    for k, words in ((0, "first in this process, compiled code loaded"), (1, "the next"), (1, "again, from the cache")):
+        cells = [f"x{k}", *CELLS.values(), files["t2", k].name, files["t2.mask", k].name]
+        write_csv(folder / "one.csv", (*columns, "ldh_low", "ldh_high"), [[*cells, "120", "250"]])
+        start, cpu = time.perf_counter(), time.process_time()
+        row = model.predict(read_patients(folder / "one.csv", model), root=folder)[0]
+        print(f"MRI and mask from paths: {time.perf_counter() - start:.2f} s, of the CPU "
+              f"{time.process_time() - cpu:.2f} s: {words}; {row.status}")  # fmt: skip
+    for k, words in ((2, "a process of its own, its start included"), (2, "again; nothing was kept")):
+        given = {"t2": files["t2", k], "t2.mask": files["t2.mask", k]}
+        asked = {field.name for field in model.form()}
+        cells = {name: text for name, text in CELLS.items() if name in asked}
+        start, before = time.perf_counter(), os.times().children_user
+        row = model.predict_images(cells, given)
+        print(f"MRI and mask as files: {time.perf_counter() - start:.2f} s (target 5 s), of the CPU "
+              f"{os.times().children_user - before:.2f} s: {words}; {row.status}")  # fmt: skip
 
 
 def command_time(run: Path, rows: int, folder: Path) -> None:
