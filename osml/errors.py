@@ -81,9 +81,9 @@ class RunError(OsmlError):
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
     """Error for an optional package, with the exact install line.
 
-    >>> print(missing_extra("timm", "deep", "image encoders"))
+    >>> print(missing_extra("timm", "nets", "image encoders"))
     timm is not installed; it is needed for image encoders.
-      Install it with: pip install 'osml[deep]'
+      Install it with: pip install 'osml[nets]'
     """
     return MissingExtraError(
         f"{package} is not installed; it is needed for {purpose}.", do=f"Install it with: pip install 'osml[{extra}]'"

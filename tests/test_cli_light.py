@@ -16,7 +16,19 @@ from typer.main import get_command
 from osml.cli import app, main
 from osml.errors import EXIT_CHECK, EXIT_FINE, EXIT_INTERNAL, EXIT_USER
 
-HEAVY = ("numpy", "scipy", "pandas", "matplotlib", "pydantic", "ruamel", "pyarrow", "openpyxl")
+HEAVY = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "pydantic",
+    "ruamel",
+    "pyarrow",
+    "openpyxl",
+    "torch",
+    "timm",
+    "torchvision",
+)
 
 
 def _commands() -> list[tuple[str, ...]]:
