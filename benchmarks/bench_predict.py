@@ -83,7 +83,7 @@ def quick_fit(folder: Path, inputs: list[str], predictors: dict[str, object]) ->
 
 
 def mri_time(run: Path, folder: Path) -> None:
-    """One patient with MRI of 384 × 384 × 26 voxels and its mask: from paths in this process, then as uploaded files."""
+    """One patient with MRI of 384 × 384 × 26 voxels and its mask: from paths, then as uploaded files."""
     import SimpleITK
 
     from osml.imaging.volume import to_sitk
