@@ -16,10 +16,10 @@ from scipy.special import log_softmax, logsumexp
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.evaluation.inputs import as_groups, as_labels
 from osml.evaluation.multiclass import class_positions, class_probabilities
-from osml.evaluation.tree import LabelTree
 from osml.nets.label_tree import Decision, decisions, leaf_positions
 from osml.stats.inputs import vector
 from osml.stats.logistic import fit_logistic
+from osml.stats.tree import LabelTree
 
 Floats = NDArray[np.float64]
 _WIDEST = 1e4  # inverse temperatures beyond this are a separation, not a calibration

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from osml.evaluation.tree import LabelTree
 from osml.nets.label_tree import decisions, leaf_positions
 from osml.nets.recipe import HEAD_HIDDEN, ClassTarget, CoxTarget, DiscreteTimeTarget, Target
+from osml.stats.tree import LabelTree
 
 
 def make_head(width: int, target: Target, *, hidden: bool, dropout: float) -> nn.Module:

@@ -1,6 +1,6 @@
 """Where a tree of classes is decided: one softmax over each set of siblings, and the weight of each class there.
 
-The tree itself is `osml.evaluation.tree.LabelTree`; a flat target is a tree of depth one, a binary one has two leaves.
+The tree itself is `osml.stats.tree.LabelTree`; a flat target is a tree of depth one, a binary one has two leaves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.errors import InvalidInputError
-from osml.evaluation.tree import LabelTree, label_tree
+from osml.stats.tree import LabelTree, label_tree
 
 ROOT = "(root)"
 FEW_ROWS = 10

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from osml.errors import InvalidInputError
-from osml.evaluation.tree import LabelTree
 from osml.nets.heads import log_conditionals
 from osml.nets.label_tree import class_weights, decisions
 from osml.nets.recipe import ClassTarget, CoxTarget, Target
 from osml.stats.cox_risk_sets import risk_sets
 from osml.stats.inputs import survival_outcome
+from osml.stats.tree import LabelTree
 
 
 @dataclass(frozen=True)

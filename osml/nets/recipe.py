@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from osml.errors import InvalidInputError
-from osml.evaluation.tree import LabelTree
+from osml.stats.tree import LabelTree
 
 ModalityKind = Literal["image", "embedding", "tabular", "radiomics"]
 Reduce = Literal["mean", "max", "attention"]

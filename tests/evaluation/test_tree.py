@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from osml.errors import InvalidInputError
 from osml.evaluation.multiclass import multiclass
-from osml.evaluation.tree import hierarchical_scores, label_tree, node_probabilities
+from osml.evaluation.tree import hierarchical_scores, node_probabilities
+from osml.stats.tree import label_tree
 
 TREE = label_tree(["non_tumor", {"tumor": ["non_viable", "viable"]}])
 DEEP = label_tree(["a", {"b": ["c", {"d": ["e", "f", "g"]}]}, {"h": ["i", "j"]}])

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from osml.evaluation.tree import LabelTree, label_tree
 from osml.nets.batches import Stores, column_store, store
 from osml.nets.recipe import ClassTarget, Modality, NetworkRecipe
+from osml.stats.tree import LabelTree, label_tree
 
 TREE = label_tree(["non_tumor", {"tumor": ["non_viable", "viable"]}])
 DEEP = label_tree(["a", {"b": ["c", {"d": ["e", "f", "g"]}]}, {"h": ["i", "j"]}])

@@ -11,11 +11,12 @@ from nets_data import DEEP, TREE
 from numpy.testing import assert_allclose
 
 from osml.errors import InvalidInputError
-from osml.evaluation.tree import LabelTree, node_probabilities
+from osml.evaluation.tree import node_probabilities
 from osml.nets.heads import log_probabilities, probabilities
 from osml.nets.label_tree import class_weights, decisions, flat_tree
 from osml.nets.losses import FollowUp, Labels, NodeWeights, Objective, decision_losses
 from osml.nets.recipe import ClassTarget, CoxTarget
+from osml.stats.tree import LabelTree
 
 TREES = [TREE, DEEP, flat_tree(["no", "yes"]), flat_tree(["a", "b", "c", "d"])]
 
