@@ -103,6 +103,16 @@ CODES: tuple[Code, ...] = (
         "Read the reasons in the evidence; mend paths or settings, or accept the code with the reason.",
     ),
     Code(
+        "OSML023", "refuse", "a slide belongs to two patients",
+        "A slide crosses the split with them, and the model is tested on tissue that it has seen.",
+        "Check the ids; a slide is of one patient.",
+    ),
+    Code(
+        "OSML024", "note", "tiles overlap on their slide",
+        "Overlapping tiles are not new observations. Patients stay whole in every split, so none is tested on itself.",
+        "Nothing; count slides and patients, not tiles.",
+    ),
+    Code(
         "OSML040", "refuse", "a level has no event or no non-event",
         "Its coefficient is infinite: the likelihood has no maximum.",
         "Merge the level, drop the input, or use `estimator: firth` or `shrink: ridge`.",
@@ -151,6 +161,11 @@ CODES: tuple[Code, ...] = (
         "OSML049", "warn", "a horizon has fewer than 10 patients at risk",
         "Risks there rest on a handful of patients; the axis is left out.",
         "Choose an earlier horizon.",
+    ),
+    Code(
+        "OSML050", "warn", "a training fold has fewer than 10 of a class",
+        "What a network learns of that class rests on a handful, and the fold's result for it says little.",
+        "Read the results per patient; collect more of the class, or merge classes that mean the same clinically.",
     ),
 )  # fmt: skip
 

@@ -12,21 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cells import CellProblem, parse_numbers
-from osml.cohort.cohort import BinaryOutcome, Cohort, Exclusion, Float, Outcome, SurvivalOutcome
+from osml.cohort.cells import CellProblem
+from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, Exclusion, Float, Outcome
 from osml.cohort.inputs import ParsedInputs, Where, columns_of, parse_inputs, require_columns
+from osml.cohort.outcomes import read_outcome, require_outcomes, target_columns
 from osml.cohort.table import Table, read_table
 from osml.errors import TableError
+from osml.schema.images import ImageInput
 from osml.schema.load import LoadedSchema
 from osml.schema.model import (
-    BinaryTarget,
     Holdout,
     LeaveOneGroupOut,
     Schema,
-    SurvivalTarget,
     TimeSplit,
 )
-from osml.schema.suggest import closest
 
 LISTED = 12
 FEW_KINDS = 3
@@ -81,7 +80,7 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
         if patient.strip() and patient != patient.strip()
     ]
     parsed = parse_inputs(schema, table, where)
-    outcome, no_outcome, target_problems = _outcome(schema, table)
+    outcome, no_outcome, target_problems = read_outcome(schema, table)
     problems += parsed.problems + _logarithms(schema, parsed) + target_problems
     # Missing tokens become empty: a site called "-" would otherwise be a site.
     keys = {
@@ -108,21 +107,42 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
         outcome=outcome.take(index),
         per_row=block.row is not None,
         files={name: tuple(paths[i] for i in index) for name, paths in parsed.files.items()},
+        several=_several(schema, table, parsed, index),
     )
     cohort = _exclude(cohort, no_outcome[index], "no outcome", [table.where(int(i)) for i in index])
     eligible = cohort
     if schema.missing == "complete_case":
         used = {name for p in schema.predictors.values() for name in p.inputs if name in schema.inputs}
+        kits = {name for p in schema.nomograms().values() for name, how in p.encode.items() if how != "value"}
+        kits |= {name for p in schema.networks().values() for name, how in p.encode.items() if how == "kit"}
+        places = dict(zip(units, (table.where(int(i)) for i in index), strict=True))
         for name in (n for n in schema.values() if n in used):
-            places = dict(zip(units, (table.where(int(i)) for i in index), strict=True))
             gone = np.isnan(cohort.values[name])
             cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
-            if any(p.encode.get(name, "value") != "value" for p in schema.nomograms().values()):
+            if name in kits:
                 low, high = cohort.kit[name]
                 reason = f"kit range of {name} missing (complete_case)"
                 cohort = _exclude(cohort, np.isnan(low) | np.isnan(high), reason, [places[u] for u in cohort.units])
+        for name in (n for n in schema.network_images() if n in used):
+            gone = np.array([not paths for paths in cohort.paths(name)], dtype=bool)
+            cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
     require_outcomes(cohort, table.name)
     return BuiltCohort(cohort, eligible, table, parsed.altered, len(table.rows))
+
+
+def _several(
+    schema: Schema, table: Table, parsed: ParsedInputs, index: NDArray[np.intp]
+) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Of inputs with `several: true`, all paths of each unit, each once, in the order of the table."""
+    ids = table.column(schema.cohort.row or schema.cohort.patient)
+    out: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for key in (key for key in parsed.files if schema_several(schema, key)):
+        found: dict[str, dict[str, None]] = {}
+        for name, path in zip(ids, parsed.files[key], strict=True):
+            if path:
+                found.setdefault(name, {})[path] = None
+        out[key] = tuple(tuple(found.get(ids[i], ())) for i in index)
+    return out
 
 
 def table_problems(problems: Iterable[CellProblem], table: Table, patients: list[str]) -> TableError:
@@ -156,17 +176,6 @@ def table_problems(problems: Iterable[CellProblem], table: Table, patients: list
     )
 
 
-def target_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
-    """(column, file:line that asks for it) of the outcome."""
-    target = schema.target
-    if isinstance(target, BinaryTarget):
-        return [(target.column, where("target", "column"))]
-    columns = [(target.time, where("target", "time")), (target.event, where("target", "event"))]
-    if target.competing != "none":
-        columns += [(column, where("target", "competing")) for column in target.competing]
-    return columns
-
-
 def _key_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
     split = schema.validation.split
     keys = []
@@ -174,6 +183,10 @@ def _key_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
         keys.append((split.column, where("validation", "split", "column")))
     if schema.cohort.site:
         keys.append((schema.cohort.site, where("cohort", "site")))
+    if schema.cohort.position:
+        place = schema.cohort.position
+        columns = (("slide", place.slide), ("x", place.x), ("y", place.y))
+        keys += [(column, where("cohort", "position", key)) for key, column in columns]
     return keys
 
 
@@ -201,72 +214,6 @@ def _logarithms(schema: Schema, parsed: ParsedInputs) -> list[CellProblem]:
     return problems
 
 
-def _outcome(schema: Schema, table: Table) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
-    target, missing = schema.target, set(schema.cohort.missing)
-    if isinstance(target, BinaryTarget):
-        y, gone, problems, negative = _two_valued(target.column, target.positive, target.negative, table, missing)
-        return BinaryOutcome(y, target.positive, negative), gone, problems
-    return _survival(target, table, missing)
-
-
-def _two_valued(
-    column: str, positive: str, negative: str | None, table: Table, missing: set[str]
-) -> tuple[Float, NDArray[np.bool_], list[CellProblem], str]:
-    cells = table.column(column)
-    values = [cell for cell in dict.fromkeys(cells) if cell == positive or cell not in missing]
-    others = [value for value in values if value != positive]
-    problems: list[CellProblem] = []
-    if positive not in values:
-        near = closest(positive, values)
-        meant = f"did you mean {near!r}?" if near is not None else f"its values: {values[:10]}"
-        raise TableError(f"{table.name}: column {column!r} never holds the positive value {positive!r}; {meant}")
-    if negative is None:
-        if len(others) > 1:
-            raise TableError(
-                f"{table.name}: outcome {column!r} has {len(values)} values besides missing: {values[:10]}",
-                why="Which of them is the absence of the event would be a guess.",
-                do="Set `negative:` in the target, or write a column with two values. Competing events have a key.",
-            )
-        negative = others[0] if others else "(none)"
-    y = np.full(len(cells), np.nan)
-    for i, cell in enumerate(cells):
-        if cell == positive:
-            y[i] = 1.0
-        elif cell == negative:
-            y[i] = 0.0
-        elif cell not in missing:
-            problems.append(CellProblem(i, column, f"{cell!r} is neither {positive!r} nor {negative!r}"))
-    return y, np.isnan(y), problems, negative
-
-
-def _survival(
-    target: SurvivalTarget, table: Table, missing: set[str]
-) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
-    parsed = parse_numbers(target.time, table.column(target.time), missing=missing)
-    y, gone, problems, _ = _two_valued(target.event, target.positive, target.negative, table, missing)
-    problems += parsed.problems
-    for i in np.flatnonzero(parsed.values <= 0):
-        value = parsed.values[i]
-        message = f"follow-up of {value:g} {target.unit}s: a patient at risk has a time above 0; correct or remove it"
-        problems.append(CellProblem(int(i), target.time, message))
-    event, time = y == 1.0, parsed.values.copy()
-    competing = None
-    if target.competing != "none":
-        competing = np.zeros(len(time), dtype=bool)
-        for column in target.competing:
-            other, unknown, more, _ = _two_valued(column, "1", None, table, missing)
-            competing |= other == 1.0
-            gone = gone | unknown
-            problems += more
-            message = f"the event ({target.event!r}) and the competing event {column!r} both happened; one came first"
-            problems += [CellProblem(int(i), target.event, message) for i in np.flatnonzero(event & (other == 1.0))]
-    if target.censor_at is not None:
-        beyond = time > target.censor_at
-        event, time = event & ~beyond, np.where(beyond, target.censor_at, time)
-        competing = None if competing is None else competing & ~beyond
-    return SurvivalOutcome(time, event, target.unit, target.horizons, competing), gone | np.isnan(time), problems
-
-
 def _units(
     schema: Schema,
     table: Table,
@@ -289,20 +236,30 @@ def _units(
         elif schema.cohort.row:
             problems.append(CellProblem(i, schema.cohort.row, f"row id {name!r} stands on line {table.lines[j]} too"))
         else:
-            differing = _differences(i, j, parsed, keys, outcome)
+            differing = _differences(schema, i, j, parsed, keys, outcome)
             if differing:
                 message = f"differs from line {table.lines[j]} of the same patient in {', '.join(differing)}"
                 problems.append(CellProblem(i, "row", message))
     return list(first.values()), problems
 
 
-def _differences(i: int, j: int, parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome) -> list[str]:
+def schema_several(schema: Schema, key: str) -> bool:
+    """Whether the rows of a patient may differ in this column of paths."""
+    return isinstance(block := schema.inputs.get(key), ImageInput) and block.several
+
+
+def _differences(
+    schema: Schema, i: int, j: int, parsed: ParsedInputs, keys: dict[str, tuple[str, ...]], outcome: Outcome
+) -> list[str]:
     columns: dict[str, Float] = dict(parsed.values)
-    paths = [f"the path of {name}" for name, cells in parsed.files.items() if cells[i] != cells[j]]
+    free = {key for key in parsed.files if schema_several(schema, key)}
+    paths = [f"the path of {name}" for name, cells in parsed.files.items() if name not in free and cells[i] != cells[j]]
     for name, (low, high) in parsed.kit.items():
         columns |= {f"the lower kit limit of {name}": low, f"the upper kit limit of {name}": high}
     if isinstance(outcome, BinaryOutcome):
         columns["the outcome"] = outcome.y
+    elif isinstance(outcome, ClassOutcome):
+        columns["the class"] = outcome.node.astype(float)
     else:
         columns |= {"the follow-up time": outcome.time, "the event": outcome.event.astype(float)}
         if outcome.competing is not None:
@@ -321,34 +278,3 @@ def _exclude(cohort: Cohort, gone: NDArray[np.bool_], reason: str, places: list[
     rows = np.flatnonzero(gone)
     names = cohort.units if cohort.per_row else cohort.patients
     return cohort.excluding(gone, [Exclusion(names[i], reason, places[i]) for i in rows])
-
-
-def require_outcomes(cohort: Cohort, table: str) -> None:
-    """Raise TableError where nothing could be learnt: nobody is left, or one class has fewer than 2 patients.
-
-    table : its name, for messages
-    """
-    if not len(cohort):
-        reasons = sorted({e.reason for e in cohort.exclusions})
-        raise TableError(f"no patient of {table} is left: all were excluded", do=f"Reasons: {'; '.join(reasons)}.")
-    if isinstance(cohort.outcome, BinaryOutcome):
-        event = cohort.outcome.event
-        for found, word in ((event.sum(), "the event"), ((~event).sum(), "no event")):
-            if found < 2:
-                raise TableError(
-                    f"only {int(found)} of {len(event)} patients have {word}: nothing can be learnt or validated",
-                    do=f"`target.positive` is {cohort.outcome.positive!r}; check the outcome column.",
-                )
-    elif isinstance(cohort.outcome, SurvivalOutcome):
-        if cohort.outcome.event.sum() < 2:
-            raise TableError(
-                f"only {cohort.outcome.event.sum()} of {len(cohort)} patients have the event: nothing can be learnt",
-                do="Check `target.positive`, `censor_at`, and the columns of events: a missing cell is no outcome.",
-            )
-        late = [h for h in cohort.outcome.horizons if h > cohort.outcome.time.max()]
-        if late:
-            longest = f"{cohort.outcome.time.max():g} {cohort.outcome.unit}s"
-            raise TableError(
-                f"horizons {', '.join(f'{h:g}' for h in late)} lie beyond the longest follow-up ({longest})",
-                do="Choose horizons that patients have been followed to.",
-            )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
-from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, SurvivalOutcome
 from osml.schema.model import BinaryInput, CategoryInput, Schema
 
 _IDENTIFIER_WORDS = frozenset({
@@ -40,10 +40,10 @@ class Evidence:
         return self.built.cohort
 
     @property
-    def event(self) -> NDArray[np.bool_]:
-        outcome = self.cohort.outcome
-        assert outcome is not None
-        return outcome.event
+    def events(self) -> dict[str, NDArray[np.bool_]]:
+        """What is to be predicted, yes or no for each unit: the event, or each class against the rest."""
+        groups = self.cohort.outcome_groups()
+        return groups if isinstance(self.cohort.outcome, ClassOutcome) else {"the event": next(iter(groups.values()))}
 
     def levels(self, name: str) -> tuple[str, ...]:
         """Level names of an input, empty for numbers."""
@@ -112,10 +112,14 @@ def rare_levels(e: Evidence) -> Iterator[Finding]:
     for name, x in e.cohort.values.items():
         for position, level in enumerate(e.levels(name)):
             inside = x == position
-            n, events = int(inside.sum()), int(e.event[inside].sum())
-            small = events < RARE or (isinstance(e.cohort.outcome, BinaryOutcome) and n - events < RARE)
+            n = int(inside.sum())
+            counts = {what: int(event[inside].sum()) for what, event in e.events.items()}
+            small = min(counts.values()) < RARE or (
+                isinstance(e.cohort.outcome, BinaryOutcome) and n - counts["the event"] < RARE
+            )
             if small:
-                yield Finding("OSML012", f"level {level!r}: {n} patients, {events} with the event", name)
+                told = ", ".join(f"{k} with {what}" for what, k in counts.items())
+                yield Finding("OSML012", f"level {level!r}: {n} patients, {told}", name)
 
 
 def proxies(e: Evidence) -> Iterator[Finding]:
@@ -123,19 +127,26 @@ def proxies(e: Evidence) -> Iterator[Finding]:
     outcome = e.cohort.outcome
     for name, x in e.cohort.values.items():
         known = ~np.isnan(x)
-        event, v = e.event[known], x[known]
-        if event.sum() < 2 or (~event).sum() < 2 or len(np.unique(v)) < 2:
+        v = x[known]
+        if len(np.unique(v)) < 2:
             continue
+        for what, whole in e.events.items():
+            event = whole[known]
+            if event.sum() < 2 or (~event).sum() < 2 or isinstance(outcome, SurvivalOutcome):
+                continue
+            area = _category_auc(v, event) if e.levels(name) else _auc(v, event)
+            if area >= PROXY_AUC:
+                alone = "the classes" if isinstance(outcome, BinaryOutcome) else f"{what!r} from the rest"
+                yield Finding("OSML013", f"alone it separates {alone} with an AUC of {area:.3f}", name)
         if isinstance(outcome, SurvivalOutcome):
+            event = outcome.event[known]
+            if event.sum() < 2 or (~event).sum() < 2:
+                continue
             if len(np.unique(outcome.time[known])) < 2:
                 continue
             rank = abs(np.corrcoef(_ranks(v), _ranks(outcome.time[known]))[0, 1])
             if rank >= PROXY_AUC:
                 yield Finding("OSML013", f"rank correlation with the follow-up time is {rank:.3f}", name)
-            continue
-        area = _category_auc(v, event) if e.levels(name) else _auc(v, event)
-        if area >= PROXY_AUC:
-            yield Finding("OSML013", f"alone it separates the classes with an AUC of {area:.3f}", name)
 
 
 def availability(e: Evidence) -> Iterator[Finding]:
@@ -182,8 +193,32 @@ def missingness(e: Evidence) -> Iterator[Finding]:
             yield Finding("OSML017", f"{100 * share:.0f} % missing", name)
 
 
+def tiles(e: Evidence) -> Iterator[Finding]:
+    """OSML023: a slide of two patients; OSML024: tiles that overlap on their slide."""
+    place = e.schema.cohort.position
+    if place is None:
+        return
+    cohort = e.cohort
+    slides = np.array(cohort.keys[place.slide])
+    try:
+        x, y = (np.array([float(cell) for cell in cohort.keys[column]]) for column in (place.x, place.y))
+    except ValueError:
+        yield Finding("OSML024", f"{place.x!r} and {place.y!r} are not all numbers: overlaps were not looked for")
+        return
+    pairs = 0
+    for slide in np.unique(slides):
+        here = np.flatnonzero(slides == slide)
+        owners = sorted({cohort.patients[i] for i in here})
+        if len(owners) > 1 and slide:
+            yield Finding("OSML023", f"slide {slide!r} belongs to {', '.join(owners[:5])}")
+        near = (np.abs(x[here, None] - x[here]) < place.size) & (np.abs(y[here, None] - y[here]) < place.size)
+        pairs += int(np.triu(near, 1).sum())
+    if pairs:
+        yield Finding("OSML024", f"{pairs} pairs of tiles overlap within their slide, all of one patient each")
+
+
 CHECKS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
-    identifiers, constants, rare_levels, proxies, availability, duplicates, altered, missingness,
+    identifiers, constants, rare_levels, proxies, availability, duplicates, altered, missingness, tiles,
 )  # fmt: skip
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osml.errors import InvalidInputError
+from osml.stats.tree import LabelTree
 
 Float = NDArray[np.float64]
 
@@ -44,7 +47,63 @@ class SurvivalOutcome:
         return replace(self, time=self.time[index], event=self.event[index], competing=competing)
 
 
-Outcome = BinaryOutcome | SurvivalOutcome
+@dataclass(frozen=True)
+class ClassOutcome:
+    """node: position of each unit's label in `tree.nodes`; an inner node is a label that stops there."""
+
+    node: NDArray[np.intp]
+    tree: LabelTree
+
+    def take(self, index: NDArray[np.intp]) -> ClassOutcome:
+        return replace(self, node=self.node[index])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each unit's node."""
+        return tuple(self.tree.nodes[k] for k in self.node)
+
+    @property
+    def full(self) -> NDArray[np.bool_]:
+        """Units whose label is a leaf: those that measures of classes are computed on."""
+        return np.isin(self.node, [self.tree.nodes.index(name) for name in self.tree.leaves])
+
+
+EventOutcome = BinaryOutcome | SurvivalOutcome
+Outcome = EventOutcome | ClassOutcome
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """What a frozen encoder, or only a decoder, made of each unit's images: label-free, nothing of another unit in it.
+
+    stored : array (t, …) of all images, or the .npy file that holds it: workers read the file, not a copy that is sent
+    item : positions in `stored` of the images that belong to these units, (m,)
+    row : unit of each, (m,), not decreasing; a unit that is absent here has no image
+    """
+
+    stored: NDArray[Any] | Path
+    item: NDArray[np.intp]
+    row: NDArray[np.intp]
+
+    def take(self, index: NDArray[np.intp]) -> ImageTable:
+        """The images of the units at these positions, in that order; a unit drawn twice has its images twice."""
+        first = np.searchsorted(self.row, index)
+        count = np.searchsorted(self.row, index, side="right") - first
+        row = np.repeat(np.arange(len(index)), count)
+        place = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(row))
+        return replace(self, item=self.item[place], row=row)
+
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all that is stored, which does not have to be read for it."""
+        if isinstance(self.stored, Path):
+            return tuple(np.load(self.stored, mmap_mode="r", allow_pickle=False).shape)
+        return tuple(self.stored.shape)
+
+    def values(self) -> NDArray[Any]:
+        """The images' vectors or pixels, (m, …), in the order of `row`."""
+        if isinstance(self.stored, Path):
+            return np.asarray(np.load(self.stored, mmap_mode="r", allow_pickle=False)[self.item])
+        return self.stored[self.item]
 
 
 @dataclass(frozen=True)
@@ -90,6 +149,8 @@ class Cohort:
     outcome : None for rows to predict
     files : image input, or `input.mask` and alike → path of each unit as the table gives it, "" = missing
     features : radiomics input → its features
+    several : image input with `several: true` → the paths of each unit
+    images : what networks read, by `osml.features.image_key`
     """
 
     units: tuple[str, ...]
@@ -103,9 +164,34 @@ class Cohort:
     exclusions: tuple[Exclusion, ...] = ()
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     features: Mapping[str, FeatureTable] = field(default_factory=dict)
+    several: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    images: Mapping[str, ImageTable] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.units)
+
+    @property
+    def event_outcome(self) -> EventOutcome:
+        """The outcome of a target with an event, binary or survival: what regressions and Rad-scores are fitted to."""
+        if not isinstance(self.outcome, BinaryOutcome | SurvivalOutcome):
+            raise InvalidInputError("this needs a binary or survival outcome")
+        return self.outcome
+
+    def paths(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """Paths of an image input for each unit; none where it is missing."""
+        if name in self.several:
+            return self.several[name]
+        return tuple((path,) if path else () for path in self.files[name])
+
+    def outcome_groups(self) -> dict[str, NDArray[np.bool_]]:
+        """Each outcome and the units that have it: the event and its absence, or the classes that occur."""
+        outcome = self.outcome
+        if isinstance(outcome, ClassOutcome):
+            nodes = outcome.tree.nodes
+            return {nodes[k]: outcome.node == k for k in range(len(nodes)) if (outcome.node == k).any()}
+        yes, no = (outcome.positive, outcome.negative) if isinstance(outcome, BinaryOutcome) else ("event", "no event")
+        event = self.event_outcome.event
+        return {yes: event, no: ~event}
 
     @property
     def patient_ids(self) -> tuple[str, ...]:
@@ -155,10 +241,14 @@ class Cohort:
         """Without the units that `gone` marks; `lost` says who they are and why."""
         return replace(self.take(np.flatnonzero(~gone)), exclusions=(*self.exclusions, *lost))
 
-    def with_features_of(self, inputs: Iterable[str]) -> Cohort:
-        """Only the features that these inputs name: a task is sent no more than it needs."""
-        wanted = set(inputs)
-        return replace(self, features={name: table for name, table in self.features.items() if name in wanted})
+    def with_features_of(self, inputs: Iterable[str], images: Iterable[str] = ()) -> Cohort:
+        """Only the features that these inputs name, and these images: a task is sent no more than it needs."""
+        wanted, keys = set(inputs), set(images)
+        return replace(
+            self,
+            features={name: table for name, table in self.features.items() if name in wanted},
+            images={key: table for key, table in self.images.items() if key in keys},
+        )
 
     def without_outcome(self) -> Cohort:
         """The same units as a predictor sees them when it predicts."""
@@ -176,4 +266,6 @@ class Cohort:
             outcome=None if self.outcome is None else self.outcome.take(index),
             files={name: tuple(paths[i] for i in index) for name, paths in self.files.items()},
             features={name: table.take(index) for name, table in self.features.items()},
+            several={name: tuple(paths[i] for i in index) for name, paths in self.several.items()},
+            images={name: table.take(index) for name, table in self.images.items()},
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
+from osml.cohort.cohort import ClassOutcome, Cohort
 from osml.errors import InvalidInputError, TableError
 from osml.schema.model import Holdout, KFold, LeaveOneGroupOut, LeaveOnePatientOut, Split, TimeSplit
 
@@ -93,13 +93,18 @@ def inner_folds(cohort: Cohort, folds: int, seed: np.random.SeedSequence) -> tup
 
 
 def patient_classes(cohort: Cohort) -> NDArray[np.intp]:
-    """Stratum of each patient: the event (any event among a patient's rows), 0 without outcome."""
+    """Stratum of each patient: the event (any event among a patient's rows), or the class of most rows; 0 without
+    outcome."""
     outcome = cohort.outcome
     if outcome is None:
         return np.zeros(len(cohort.patient_ids), dtype=np.intp)
-    event = outcome.event if isinstance(outcome, (BinaryOutcome, SurvivalOutcome)) else np.zeros(len(cohort))
+    if isinstance(outcome, ClassOutcome):
+        place = {patient: i for i, patient in enumerate(cohort.patient_ids)}
+        counts = np.zeros((len(place), len(outcome.tree.nodes)), dtype=np.intp)
+        np.add.at(counts, (np.array([place[p] for p in cohort.patients], dtype=np.intp), outcome.node), 1)
+        return counts.argmax(axis=1).astype(np.intp)
     any_event: dict[str, bool] = {}
-    for patient, e in zip(cohort.patients, event, strict=True):
+    for patient, e in zip(cohort.patients, outcome.event, strict=True):
         any_event[patient] = any_event.get(patient, False) or bool(e)
     return np.array([int(any_event[p]) for p in cohort.patient_ids], dtype=np.intp)
 

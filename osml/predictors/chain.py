@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import Cohort
+from osml.cohort.cohort import Cohort, SurvivalOutcome
 from osml.cohort.splits import derive_seed, inner_folds
 from osml.predictors.contract import Design, Fitted, Prediction
 from osml.predictors.nomogram import FittedNomogram
-from osml.predictors.registry import fit_predictor, load_predictor
+from osml.predictors.registry import Fitting, fit_predictor, load_predictor
 from osml.schema.model import Schema
+from osml.schema.networks import StackPredictor
 
 
 @dataclass(frozen=True)
@@ -66,38 +67,55 @@ def upstream_of(schema: Schema, name: str) -> list[str]:
 
 
 def training_design(
-    schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int]
+    schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int], *, work: Path | None = None
 ) -> tuple[Design, tuple[Chain, ...]]:
     """Design with out-of-fold upstream scores, and the upstream chains fitted on all of `cohort`."""
     scores: dict[str, NDArray[np.float64]] = {}
     links = []
+    block = schema.predictors[name]
+    plain = (
+        isinstance(block, StackPredictor) and block.method == "mean" and not isinstance(cohort.outcome, SurvivalOutcome)
+    )
     for source in upstream_of(schema, name):
-        scores[source] = out_of_fold(schema, source, cohort, seed)
-        links.append(fit_chain(schema, source, cohort, seed))
+        links.append(fit_chain(schema, source, cohort, seed, work=None if work is None else work / source))
+        # A mean learns nothing from scores, so none have to be out-of-fold.
+        scores[source] = links[-1].predict(cohort).lp if plain else out_of_fold(schema, source, cohort, seed)
     return Design(cohort, scores), tuple(links)
 
 
 def out_of_fold(schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Linear predictor of every unit by a chain that was fitted without its patient, float array (n,)."""
+    """Linear predictor of every unit by a chain that was fitted without its patient: (n,), of classes (n, nodes)."""
     inner = schema.validation.inner
     folds = inner_folds(cohort, 5 if inner == "none" else inner.folds, derive_seed(*seed, f"inner:{name}"))
-    score = np.full(len(cohort), np.nan)
+    score: NDArray[np.float64] | None = None
     patients = np.array(cohort.patients, dtype=object)
     for fold in folds:
         chain = fit_chain(schema, name, cohort.of(fold.train), seed)
         held_out = np.isin(patients, np.array(fold.test, dtype=object))
-        score[held_out] = chain.predict(cohort.of(fold.test)).lp
+        lp = chain.predict(cohort.of(fold.test)).lp
+        score = np.full((len(cohort), *lp.shape[1:]), np.nan) if score is None else score
+        score[held_out] = lp
+    assert score is not None
     return score
 
 
-def fit_chain(schema: Schema, name: str, cohort: Cohort, seed: tuple[int, int, int], *, final: bool = False) -> Chain:
+def fit_chain(
+    schema: Schema,
+    name: str,
+    cohort: Cohort,
+    seed: tuple[int, int, int],
+    *,
+    final: bool = False,
+    work: Path | None = None,
+) -> Chain:
     """Fit a predictor and what feeds it on training patients.
 
     seed : (master, repeat, fold); the predictor's name is added, so other predictors' draws do not change
     final : the fit on all patients that is deployed; also learns what intervals need
+    work : folder in which long training is stored and continued; none: nothing is kept
     """
-    design, links = training_design(schema, name, cohort, seed)
-    fitted = fit_predictor(schema, name, design, derive_seed(*seed, name), final=final)
+    design, links = training_design(schema, name, cohort, seed, work=work)
+    fitted = fit_predictor(Fitting(schema, name, design, derive_seed(*seed, name), final, work))
     return Chain(name, fitted, links)
 
 

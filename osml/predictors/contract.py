@@ -31,7 +31,7 @@ class Design:
 
     def __post_init__(self) -> None:
         for name, score in self.upstream.items():
-            if score.shape != (len(self.cohort),):
+            if score.shape[:1] != (len(self.cohort),) or score.ndim > 2:
                 raise InvalidInputError(f"score {name!r} has shape {score.shape} for {len(self.cohort)} units")
 
 
@@ -50,10 +50,11 @@ class Prediction:
     """Predictions of one predictor for some units.
 
     units, patients : names (n,)
-    columns : the event (binary) or one name per horizon (survival)
-    p : float array (n, k), risk of the event
+    columns : the event (binary), one name per horizon (survival), or every node of the tree of classes
+    p : float array (n, k), risk of the event, or P(node)
     low, high : float arrays (n, k) or None; what kind of interval they are stands in `interval`
-    lp : linear predictor (n,), the scale on which scores enter other predictors
+    lp : linear predictor (n,), the scale on which scores enter other predictors; of classes (n, k), log P(node)
+    extras : what a predictor tells beside its probabilities, by name: float arrays (n,), see its documentation
     """
 
     units: tuple[str, ...]
@@ -65,9 +66,11 @@ class Prediction:
     high: Float | None = None
     interval: str = NO_INTERVAL
     flags: tuple[Flag, ...] = ()
+    extras: Mapping[str, Float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.p.shape != (len(self.units), len(self.columns)) or self.lp.shape != (len(self.units),):
+        shape = len(self.units), len(self.columns)
+        if self.p.shape != shape or self.lp.shape not in ((len(self.units),), shape):
             raise InvalidInputError(f"{len(self.units)} units but p has shape {self.p.shape}, lp {self.lp.shape}")
         if not (np.all(np.isfinite(self.p)) and np.all((self.p >= 0) & (self.p <= 1))):
             raise InvalidInputError("a predictor returned probabilities outside 0 to 1")

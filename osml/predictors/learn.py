@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Outcome, SurvivalOutcome
+from osml.cohort.cohort import BinaryOutcome, EventOutcome, SurvivalOutcome
 from osml.errors import NotEstimableError
 from osml.predictors.recipe import GlmRecipe
 from osml.stats.cox import baseline_hazard, fit_cox
@@ -111,7 +111,7 @@ def shareable_knots(knots: Float) -> tuple[float, ...]:
 def learn(
     recipe: GlmRecipe,
     values: Mapping[str, Float],
-    outcome: Outcome,
+    outcome: EventOutcome,
     weights: Float,
     folds: NDArray[np.intp],
     *,
@@ -142,7 +142,7 @@ def learn(
 
 
 def require_levels(
-    terms: Sequence[Term], values: Mapping[str, Float], outcome: Outcome, weights: Float, finite: bool
+    terms: Sequence[Term], values: Mapping[str, Float], outcome: EventOutcome, weights: Float, finite: bool
 ) -> None:
     """Refuse a level that nobody has, and one without event or without non-event unless the estimator is finite."""
     event = outcome.event.astype(float)
@@ -171,7 +171,7 @@ def _select(
     recipe: GlmRecipe,
     terms: tuple[Term, ...],
     values: Mapping[str, Float],
-    outcome: Outcome,
+    outcome: EventOutcome,
     weights: Float,
     folds: NDArray[np.intp],
 ) -> tuple[tuple[Term, ...], dict[str, float | None]]:
@@ -203,7 +203,7 @@ def _select(
 
 
 def _fit(
-    recipe: GlmRecipe, terms: tuple[Term, ...], X: Float, outcome: Outcome, weights: Float, folds: NDArray[np.intp]
+    recipe: GlmRecipe, terms: tuple[Term, ...], X: Float, outcome: EventOutcome, weights: Float, folds: NDArray[np.intp]
 ) -> tuple[LinearModel, float]:
     honest = recipe.select == "none" and not recipe.impute
     if isinstance(outcome, SurvivalOutcome):
@@ -221,7 +221,7 @@ def _fit(
     return LinearModel(terms, fit.coef, fit.intercept, fit.covariance if honest and not ridge else None), ridge
 
 
-def _ridge(recipe: GlmRecipe, X: Float, outcome: Outcome, weights: Float, folds: NDArray[np.intp]) -> float:
+def _ridge(recipe: GlmRecipe, X: Float, outcome: EventOutcome, weights: Float, folds: NDArray[np.intp]) -> float:
     if recipe.shrink != "ridge":
         return 0.0
     if isinstance(outcome, SurvivalOutcome):
@@ -230,7 +230,7 @@ def _ridge(recipe: GlmRecipe, X: Float, outcome: Outcome, weights: Float, folds:
 
 
 def shrunken(
-    model: LinearModel, slope: float, values: Mapping[str, Float], outcome: Outcome, weights: Float
+    model: LinearModel, slope: float, values: Mapping[str, Float], outcome: EventOutcome, weights: Float
 ) -> LinearModel:
     """Coefficients times `slope`. Logistic: intercept re-estimated so that mean risk equals the event share.
 

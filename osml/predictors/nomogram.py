@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Outcome, SurvivalOutcome
+from osml.cohort.cohort import BinaryOutcome, EventOutcome, SurvivalOutcome
 from osml.cohort.splits import inner_folds
 from osml.errors import NotEstimableError, RunError
 from osml.files import read_json, write_json
@@ -229,9 +229,10 @@ def develop(
     final : also refit for instability intervals
     bootstrap : repeat the pipeline in bootstrap samples even where the shrinkage does not need it (optimism)
     """
-    cohort, outcome = design.cohort, design.cohort.outcome
-    if outcome is None:
+    cohort = design.cohort
+    if cohort.outcome is None:
         raise NotEstimableError("a predictor cannot be fitted to patients without outcomes")
+    outcome = cohort.event_outcome
     boot_seed, fold_seed = seed.spawn(2)
     values = recipe.values(design)
     recipe = _varying(recipe, values)
@@ -276,7 +277,7 @@ def develop(
 
 
 def _interval_refits(
-    recipe: GlmRecipe, learnt: Learnt, values: Mapping[str, Float], outcome: Outcome, weights: Float, slope: Slope
+    recipe: GlmRecipe, learnt: Learnt, values: Mapping[str, Float], outcome: EventOutcome, weights: Float, slope: Slope
 ) -> IntervalRefits | None:
     """Only where a refit has the deployed model's columns: no selection, no penalty, and something left to draw."""
     scored = any(i.kind == "score" for i in recipe.inputs)
@@ -287,7 +288,7 @@ def _interval_refits(
     return interval_refits(learnt, values, outcome, weights, slope.value)
 
 
-def _cox_wald(model: LinearModel, values: Mapping[str, Float], outcome: Outcome) -> CoxWald | None:
+def _cox_wald(model: LinearModel, values: Mapping[str, Float], outcome: EventOutcome) -> CoxWald | None:
     """Only for a Cox model with a covariance: prespecified, unpenalised, unshrunken, complete data."""
     if not isinstance(outcome, SurvivalOutcome) or model.covariance is None:
         return None

@@ -101,8 +101,7 @@ def fit_region(
     recipe: RadscoreRecipe, cohort: Cohort, region: str, seed: np.random.SeedSequence, *, tune: bool
 ) -> FittedRadscore:
     """The score of one region; `tune`: a forest's settings are chosen on inner folds, else they are the defaults."""
-    outcome, table = cohort.outcome, cohort.features[recipe.input]
-    assert outcome is not None
+    outcome, table = cohort.event_outcome, cohort.features[recipe.input]
     of_region = np.array([j for j, c in enumerate(table.columns) if c.split("|")[1] == region], dtype=np.intp)
     if not len(of_region):
         known = ", ".join(regions_of(table))

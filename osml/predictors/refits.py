@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Outcome, SurvivalOutcome
+from osml.cohort.cohort import BinaryOutcome, EventOutcome, SurvivalOutcome
 from osml.errors import NotEstimableError
 from osml.predictors.learn import (
     Learnt,
@@ -63,7 +63,7 @@ def draw_weights(patients: Sequence[str], bootstraps: int, rng: np.random.Genera
 
 
 def refit(
-    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, weights: Float, folds: NDArray[np.intp]
+    recipe: GlmRecipe, values: Mapping[str, Float], outcome: EventOutcome, weights: Float, folds: NDArray[np.intp]
 ) -> Refits:
     """Run the pipeline once per row of `weights` (B, n), everything learnt again."""
     batched = recipe.select == "none" and recipe.estimator == "ml" and recipe.shrink != "ridge"
@@ -129,7 +129,7 @@ class Slope:
     failed: int
 
 
-def optimism_slope(refits: Refits, lp: Float, outcome: Outcome) -> Slope:
+def optimism_slope(refits: Refits, lp: Float, outcome: EventOutcome) -> Slope:
     """Harrell's corrected slope: apparent - mean over replicates of (slope in the sample - slope in the original).
 
     Replicates in which the slope does not exist (nothing selected, separation) are counted in `failed`.
@@ -162,7 +162,7 @@ def optimism_slope(refits: Refits, lp: Float, outcome: Outcome) -> Slope:
     return Slope(min(max(value, 0.0), 1.0), OPTIMISM, B, B - int(defined.sum()))
 
 
-def calibration_slopes(lp: Float, outcome: Outcome, weights: Float) -> Float:
+def calibration_slopes(lp: Float, outcome: EventOutcome, weights: Float) -> Float:
     """Slope of the outcome on each row of lp (B, n) under weights (B, n); NaN where it does not exist."""
     out = np.full(len(lp), np.nan)
     varied = np.flatnonzero(np.ptp(lp, axis=1) > 1e-12)
@@ -193,7 +193,7 @@ class IntervalRefits:
 
 
 def interval_refits(
-    learnt: Learnt, values: Mapping[str, Float], outcome: Outcome, weights: Float, slope: float
+    learnt: Learnt, values: Mapping[str, Float], outcome: EventOutcome, weights: Float, slope: float
 ) -> IntervalRefits:
     """Refits for intervals: knots, imputation and the shrinkage factor held fixed, coefficients learnt again."""
     filled, _ = complete(learnt.imputer, values)

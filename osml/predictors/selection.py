@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Outcome
+from osml.cohort.cohort import BinaryOutcome, EventOutcome
 from osml.cohort.splits import stratified
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.stats.lasso import lasso_path
@@ -144,7 +144,7 @@ class Selection:
 
 def select(
     x: ArrayLike,
-    outcome: Outcome,
+    outcome: EventOutcome,
     recipe: SelectionRecipe,
     *,
     groups: Sequence[str] | NDArray[np.generic],
@@ -295,7 +295,7 @@ def _stability(
 
 
 def _inner_folds(
-    outcome: Outcome, patients: NDArray[np.generic], folds: int, seed: int | np.random.SeedSequence
+    outcome: EventOutcome, patients: NDArray[np.generic], folds: int, seed: int | np.random.SeedSequence
 ) -> NDArray[np.intp]:
     """Inner fold of each row, patients whole, stratified by whether any of their rows has the event."""
     ids, first, position = np.unique(patients, return_index=True, return_inverse=True)
@@ -309,7 +309,7 @@ def _inner_folds(
 
 
 def _lasso(
-    x: Float, outcome: Outcome, folds: NDArray[np.intp], rule: Literal["min", "1se"], columns: NDArray[np.intp]
+    x: Float, outcome: EventOutcome, folds: NDArray[np.intp], rule: Literal["min", "1se"], columns: NDArray[np.intp]
 ) -> tuple[Path, Float, Float, Float, float]:
     """Path over the mRMR features, their mean and SD, and coefficients and intercept at the chosen lambda."""
     z, centre, scale = standardise(x, np.ones(len(x)))

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from osml.cohort.cohort import BinaryOutcome, Cohort, FeatureTable, Outcome, SurvivalOutcome
+from osml.cohort.cohort import (
+    BinaryOutcome,
+    ClassOutcome,
+    Cohort,
+    FeatureTable,
+    ImageTable,
+    Outcome,
+    SurvivalOutcome,
+)
 from osml.files import atomic_write, read_json, write_json
+from osml.stats.tree import LabelTree
 
 
 def write_cohort(path: Path, cohort: Cohort) -> None:
@@ -26,6 +36,7 @@ def write_cohort(path: Path, cohort: Cohort) -> None:
         columns |= {f"low:{name}": low, f"high:{name}": high}
     columns |= {f"key:{name}": list(texts) for name, texts in cohort.keys.items()}
     columns |= {f"file:{name}": list(paths) for name, paths in cohort.files.items()}
+    columns |= {f"files:{name}": [list(paths) for paths in units] for name, units in cohort.several.items()}
     facts: dict[str, str] = {"per_row": str(int(cohort.per_row))}
     outcome = cohort.outcome
     if isinstance(outcome, BinaryOutcome):
@@ -36,14 +47,41 @@ def write_cohort(path: Path, cohort: Cohort) -> None:
         facts |= {"unit": outcome.unit, "horizons": " ".join(repr(float(h)) for h in outcome.horizons)}
         if outcome.competing is not None:
             columns["competing"] = outcome.competing
+    elif isinstance(outcome, ClassOutcome):
+        columns["label"] = list(outcome.labels)
+        facts |= {"nodes": json.dumps(outcome.tree.nodes), "parents": json.dumps(outcome.tree.parents)}
     sink = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(facts), sink, compression="zstd", write_statistics=False)
     atomic_write(path, sink.getvalue())
+    if cohort.images:
+        _write_images(path.parent, cohort)
     for name, table in cohort.features.items():
         raw = io.BytesIO()
         np.save(raw, table.x, allow_pickle=False)
         atomic_write(path.with_name(f"features_{name}.npy"), raw.getvalue())
         write_json(path.with_name(f"features_{name}.json"), list(table.columns))
+
+
+def _write_images(folder: Path, cohort: Cohort) -> None:
+    """images.json: for every table of images, the file in the cache and the images of each unit."""
+    write_json(
+        folder / "images.json",
+        {
+            key: {"stored": str(table.stored), "item": table.item.tolist(), "row": table.row.tolist()}
+            for key, table in cohort.images.items()
+            if isinstance(table.stored, Path)
+        },
+    )
+
+
+def _images(folder: Path) -> dict[str, ImageTable]:
+    file = folder / "images.json"
+    if not file.is_file():
+        return {}
+    return {
+        key: ImageTable(Path(t["stored"]), np.array(t["item"], dtype=np.intp), np.array(t["row"], dtype=np.intp))
+        for key, t in read_json(file).items()
+    }
 
 
 def load_cohort(path: Path) -> Cohort:
@@ -63,6 +101,9 @@ def load_cohort(path: Path) -> Cohort:
     outcome: Outcome
     if "y" in columns:
         outcome = BinaryOutcome(numbers("y"), facts["positive"], facts["negative"])
+    elif "label" in columns:
+        tree = LabelTree(tuple(json.loads(facts["nodes"])), tuple(json.loads(facts["parents"])))
+        outcome = ClassOutcome(tree.positions(columns["label"].to_pylist()), tree)
     else:
         competing = np.array(columns["competing"].to_pylist(), dtype=bool) if "competing" in columns else None
         horizons = tuple(float(h) for h in facts["horizons"].split())
@@ -78,6 +119,8 @@ def load_cohort(path: Path) -> Cohort:
         outcome=outcome,
         per_row=facts["per_row"] == "1",
         files={name: tuple(columns[f"file:{name}"].to_pylist()) for name in named("file:")},
+        several={name: tuple(map(tuple, columns[f"files:{name}"].to_pylist())) for name in named("files:")},
+        images=_images(path.parent),
         features={
             file.stem.removeprefix("features_"): FeatureTable(
                 tuple(read_json(file.with_suffix(".json"))), np.load(file, allow_pickle=False)

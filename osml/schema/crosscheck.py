@@ -9,6 +9,7 @@ from typing import Any
 
 from osml.codes import BY_CODE
 from osml.schema.crosscheck_images import image_problems
+from osml.schema.crosscheck_networks import CLASSES, network_problems
 from osml.schema.document import Key, Problem
 from osml.schema.suggest import hint
 
@@ -31,6 +32,7 @@ def cross_check(data: Mapping[str, Any]) -> list[Problem]:
         _named_predictors(data),
         _prevalence(data),
         image_problems(data),
+        network_problems(data),
         _rest(data),
     )
     return [problem for problems in found for problem in problems]
@@ -231,6 +233,8 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem((*path, "inputs", i), f"there is no input or predictor {item!r}", hint(item, names))
             elif used.count(item) > 1 and used.index(item) != i:
                 yield Problem((*path, "inputs", i), f"{item!r} stands twice")
+        if block.get("kind") == "network":
+            continue
         for key, kinds in (("terms", ("number", "lab")), ("encode", ("lab",))):
             for item in _block(block, key):
                 if item not in used:
@@ -263,6 +267,8 @@ def _settings(data: Mapping[str, Any], path: tuple[Key, ...], block: Mapping[str
         yield Problem((*path, "select"), message, "Use `select: none` or `select: lasso` with `estimator: firth`.")
     if block.get("select") == "lasso" and survival:
         yield Problem((*path, "select"), "lasso selection is for binary targets", "Use `backward` or `none`.")
+    if block.get("kind") == "stack":
+        return
     needs = fed or block.get("select") == "lasso" or block.get("shrink") == "ridge"
     if _block(data, "validation").get("inner") == "none" and needs:
         why = "out-of-fold scores" if fed else "a penalty chosen by cross-validation"
@@ -345,7 +351,7 @@ def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
     if thresholds is not None and not 0 < thresholds[0] < thresholds[1] < 1:
         yield Problem(("decision", "thresholds"), "must be two risks with 0 < low < high < 1")
     act_on = decision.get("act_on")
-    if act_on is not None and target:
+    if act_on is not None and target and target.get("kind") not in CLASSES:
         event = "event" if target.get("kind") == "survival" else _text(target.get("positive"))
         if event not in (None, UNANSWERED) and _text(act_on) not in (event, UNANSWERED):
             message = f"{_text(act_on)!r} is not the event, {event!r}"

@@ -24,6 +24,7 @@ def image_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         used = [item for item in _list(block, "inputs") if isinstance(item, str)]
         if block.get("kind") == "radscore":
             yield from _radscore(path, block, used, inputs, data)
+        if block.get("kind") != "nomogram":
             continue
         for i, item in enumerate(used):
             kind = inputs.get(item, {}).get("kind")
@@ -44,6 +45,8 @@ def _radiomics(
             yield Problem((*path, "of"), f"there is no input {source!r}", hint(source, images))
         elif source not in images:
             yield Problem((*path, "of"), f"{source!r} is not a volume or an image", hint(source, images))
+        elif "mask" in block:
+            yield from _coloured(path, block, inputs[source])
         elif "mask" not in inputs[source]:
             message = f"{source!r} has no mask: radiomics describe a segmented region"
             yield Problem((*path, "of"), message, f"Add `mask: {{column: …}}` to input {source!r}.")
@@ -51,6 +54,10 @@ def _radiomics(
         over = normalise.get("over") if isinstance(normalise, dict) else None
         if over == "body" and "body" not in inputs.get(source, {}):
             yield Problem((*path, "normalise", "over"), f"{source!r} has no `body` mask to normalise over")
+    if "channels" in block and "mask" not in block:
+        yield Problem(
+            (*path, "channels"), "channels are those of an H&E picture", "Add `mask: nuclei`, tissue or full."
+        )
     for key, choices in (("bins", ("width", "count")), ("stability", ("masks", "perturb"))):
         given = block.get(key)
         if isinstance(given, dict) and sum(choice in given for choice in choices) != 1:
@@ -58,6 +65,19 @@ def _radiomics(
     if block.get("harmonise") is not None and site is None:
         message = "harmonising needs to know the site of every patient"
         yield Problem((*path, "harmonise"), message, "Name its column in `cohort.site`.")
+
+
+def _coloured(path: tuple[Key, ...], block: Mapping[str, Any], source: Mapping[str, Any]) -> Iterator[Problem]:
+    """Radiomics of an H&E picture: what its masks and channels exclude must not be asked for."""
+    if source.get("kind") != "image":
+        yield Problem((*path, "mask"), f"full, tissue and nuclei are found in pictures; {block.get('of')!r} is none")
+    if "shape" in _list(block, "classes"):
+        message = "shape describes one drawn lesion; of nuclei, their sizes and roundness are measured"
+        yield Problem((*path, "classes"), message, "Leave shape out.")
+    none = ("normalise", "spacing", "regions", "filters", "crop", "leaving", "in_plane", "ibsi", "engine", "stability")
+    for key in none:
+        if key in block:
+            yield Problem((*path, key), f"`{key}` is for a drawn lesion; this one has `mask: {block['mask']}`")
 
 
 def _radscore(

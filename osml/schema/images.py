@@ -41,6 +41,15 @@ class ImageInput(_ImageInput):
     """A picture or radiograph: PNG, JPEG, TIFF or DICOM."""
 
     kind: Literal["image"]
+    several: bool = Field(
+        False, description="true: the rows of a patient may name different pictures; all of them are the patient's"
+    )
+    orientation: Literal["fixed", "free"] = Field(
+        "fixed", description="free: no up and no left (histology); networks then see all eight flips and quarter turns"
+    )
+    mpp: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="µm per pixel of the stored picture; nuclei are then measured in µm"
+    )
 
 
 class Normalise(Block):
@@ -105,6 +114,13 @@ class RadiomicsInput(Block):
     in_plane: bool = Field(False, description="texture within slices only")
     ibsi: bool = Field(False, description="IBSI definitions where PyRadiomics departs from them")
     engine: Literal["osml", "pyradiomics"] = Field("osml", description="pyradiomics: the original library, slower")
+    mask: Literal["full", "tissue", "nuclei"] | None = Field(
+        None, description="of an H&E picture without a drawn mask: the whole picture, or what its colours show as "
+        "tissue or nuclei"
+    )  # fmt: skip
+    channels: tuple[Literal["grey", "haematoxylin", "eosin"], ...] | None = Field(
+        None, description="with `mask`: planes that features come from; default: all"
+    )
     stability: Stability | None = Field(None, description="default: no feature is dropped for being unstable")
     harmonise: Literal["combat"] | None = Field(
         None, description="remove differences between sites (`cohort.site`) inside each training fold"

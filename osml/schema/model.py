@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from osml.errors import InvalidInputError
 from osml.schema.fields import Block, FilePath, Level, Number, Text, Whole
 from osml.schema.images import ImageInput, RadiomicsInput, VolumeInput
+from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.stats.tree import LabelTree, label_tree
 
 Sampling = Literal["cohort", "case_control", "enriched"]
 
@@ -47,6 +51,7 @@ class CohortBlock(Block):
     )
     sheet: Text | None = Field(None, description="sheet of an XLSX file; default: the only one")
     site: Text | None = Field(None, description="column that names the centre; checked for confounding, never an input")
+    position: Position | None = Field(None, description="where tiles lie, for the check of overlapping ones")
 
 
 class BinaryTarget(Block):
@@ -76,7 +81,67 @@ class SurvivalTarget(Block):
     )
 
 
-Target = Annotated[BinaryTarget | SurvivalTarget, Field(discriminator="kind")]
+class MulticlassTarget(Block):
+    """Three or more classes without order."""
+
+    kind: Literal["multiclass"]
+    column: Text = Field(description="column of the class")
+    classes: Annotated[tuple[Level, ...], Field(min_length=3, description="the values of the column, in the order of "
+                                                "tables and figures")]  # fmt: skip
+
+
+def _tree(value: Any) -> Any:
+    """Names as texts, as they were written; a tree that is none is refused."""
+    read = _names(value)
+    try:
+        label_tree(read)
+    except InvalidInputError as error:
+        raise ValueError(error.what) from None
+    return tuple(read)
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_names(item) for item in value]
+    if isinstance(value, dict):
+        return {str(getattr(name, "text", name)): _names(below) for name, below in value.items()}
+    return str(getattr(value, "text", value)) if isinstance(value, (str, int, float)) else value
+
+
+class HierarchyTarget(Block):
+    """Classes that form a tree: first which branch, then which class in it."""
+
+    kind: Literal["hierarchy"]
+    column: Text = Field(description="column of the class; its values are leaves of the tree, or keys of `partial`")
+    tree: Annotated[
+        tuple[Any, ...],
+        BeforeValidator(_tree),
+        Field(description="names are leaves, `{name: [children]}` inner nodes, to any depth"),
+    ]
+    partial: dict[str, Level] = Field(
+        {}, description="value of the column: inner node at which its label stops; trains that node and is left out of "
+        "measures of leaves"
+    )  # fmt: skip
+
+
+ClassesTarget = MulticlassTarget | HierarchyTarget
+
+
+def tree_of(target: ClassesTarget) -> LabelTree:
+    """The classes of a target as a tree; those without order are a tree of depth one."""
+    return label_tree(list(target.tree) if isinstance(target, HierarchyTarget) else list(target.classes))
+
+
+Target = Annotated[BinaryTarget | SurvivalTarget | ClassesTarget, Field(discriminator="kind")]
+
+
+class Position(Block):
+    """Where tiles lie on their slides."""
+
+    slide: Text = Field(description="column of the slide; a slide belongs to one patient")
+    x: Text = Field(description="column of the left edge, in pixels of the slide")
+    y: Text = Field(description="column of the upper edge")
+    size: Annotated[Number, Field(gt=0, description="side of a tile, in the same pixels")]
 
 
 class Decision(Block):
@@ -222,7 +287,9 @@ class RadscorePredictor(Block):
     penalty: Literal["min", "1se"] = Field("min", description="LASSO penalty by inner cross-validation")
 
 
-Predictor = Annotated[NomogramPredictor | RadscorePredictor, Field(discriminator="kind")]
+Predictor = Annotated[
+    NomogramPredictor | RadscorePredictor | NetworkPredictor | StackPredictor, Field(discriminator="kind")
+]
 
 
 class KFold(Block):
@@ -329,6 +396,15 @@ class Schema(Block):
         """The predictors that are regressions."""
         return {name: block for name, block in self.predictors.items() if isinstance(block, NomogramPredictor)}
 
+    def networks(self) -> dict[str, NetworkPredictor]:
+        """The predictors that are networks."""
+        return {name: block for name, block in self.predictors.items() if isinstance(block, NetworkPredictor)}
+
+    def network_images(self) -> tuple[str, ...]:
+        """The images and volumes that networks look at."""
+        used = {item for block in self.networks().values() for item in block.inputs}
+        return tuple(name for name, block in self.inputs.items() if name in used and isinstance(block, FileInput))
+
     def radiomics(self) -> dict[str, RadiomicsInput]:
         """The inputs that are computed from images."""
         return {name: block for name, block in self.inputs.items() if isinstance(block, RadiomicsInput)}
@@ -345,6 +421,14 @@ class Schema(Block):
         """When an input is known; radiomics are known with their image."""
         block = self.inputs[name]
         return self.source(name).available if isinstance(block, RadiomicsInput) else block.available
+
+    def lineage(self, names: Collection[str]) -> tuple[str, ...]:
+        """These predictors and all that feed them, each once."""
+        found: list[str] = []
+        for name in names:
+            feeding = [item for item in self.predictors[name].inputs if item in self.predictors]
+            found += [name, *self.lineage(feeding)]
+        return tuple(dict.fromkeys(found))
 
     def ancestors(self, name: str) -> tuple[str, ...]:
         """All inputs that a predictor rests on, those of the predictors that feed it and their images included."""

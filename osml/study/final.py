@@ -8,24 +8,27 @@ from typing import Any
 import numpy as np
 
 from osml.codes import BY_CODE, Finding
-from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort
 from osml.cohort.splits import Fold, derive_seed, development_patients, patient_classes
 from osml.errors import OsmlError
 from osml.files import write_csv, write_json
 from osml.predictors.chain import Chain, training_design
 from osml.predictors.contract import Design
-from osml.predictors.nomogram import Development, develop
+from osml.predictors.nomogram import Development
+from osml.predictors.nomogram import develop as develop_nomogram
 from osml.predictors.recipe import recipe_of
 from osml.runs.directory import RunDirectory
 from osml.runs.store import PredictionRow
 from osml.schema.load import LoadedSchema
-from osml.schema.model import RadscorePredictor
+from osml.schema.model import NomogramPredictor
 from osml.study.compare import compare_folds, compare_test_set
 from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
+from osml.study.judge_classes import judge_classes
 from osml.study.judge_survival import judge_survival, judge_survival_development
 from osml.study.late_checks import late_findings
 from osml.study.model_checks import candidate_parameters
+from osml.study.network import develop_network
 from osml.study.null import pooled_discrimination, pooled_null_mean
 from osml.study.prepare import write_findings
 from osml.study.publish import publish
@@ -60,20 +63,21 @@ def finish(
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]
         facts = _honest(loaded, cohort, folds, mine)
-        scored = isinstance(schema.predictors[name], RadscorePredictor)
+        drawn = isinstance(schema.predictors[name], NomogramPredictor)
         try:
-            if scored:
-                chain, found = develop_radscore(loaded, name, developed, run.path)
-                chains[name] = chain, Design(developed)
-            else:
+            if drawn:
                 development, chain = _develop(loaded, name, developed)
+            else:
+                develop = develop_radscore if schema.predictors[name].kind == "radscore" else develop_network
+                chain, found = develop(loaded, name, developed, run.path)
+                chains[name] = chain, Design(developed)
         except OsmlError as error:
             failed.add(name)
             facts["final"] = {"failed": error.what}
             predictors[name] = facts
             say(f"failed    {name} on all development patients: {error.what}")
             continue
-        if scored:
+        if not drawn:
             predictors[name] = facts | found
             lines.append(_row(name, predictors[name]))
             continue
@@ -93,10 +97,7 @@ def finish(
     metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
     publish(loaded, run, chains, metrics)
-    header = ("predictor", "auc", "auc_low", "auc_high", "brier", "slope", "apparent_auc", "folds", "failed_folds")
-    if not isinstance(cohort.outcome, BinaryOutcome):
-        header = ("predictor", "c", "c_low", "c_high", "brier", "slope", "apparent_c", "folds", "failed_folds")
-    write_csv(run.path / "leaderboard.csv", header, lines)
+    write_csv(run.path / "leaderboard.csv", _header(cohort), lines)
     return metrics, failed
 
 
@@ -115,9 +116,11 @@ def _honest(
         sets = collect(rows, cohort, folds)
         facts["out_of_fold"] = judge_binary(sets, kind, seed, probabilities_hidden(schema))
         facts["out_of_fold"]["decision"] = decision_binary(schema, sets, withheld(schema), seed)
+    elif isinstance(cohort.outcome, ClassOutcome):
+        facts["out_of_fold"] = judge_classes(rows, cohort, folds, schema, probabilities_hidden(schema))
     else:
         facts["out_of_fold"] = judge_survival(rows, cohort, folds, schema, withheld(schema))
-    if kind == "leave_one_patient_out":
+    if kind == "leave_one_patient_out" and not isinstance(cohort.outcome, ClassOutcome):
         _add_pooled(loaded, cohort, rows, facts["out_of_fold"])
     return facts
 
@@ -141,7 +144,9 @@ def _develop(loaded: LoadedSchema, name: str, cohort: Cohort) -> tuple[Developme
     design, links = training_design(schema, name, cohort, seed)
     optimism = schema.validation.optimism
     wanted = optimism is not None and name in optimism.predictors
-    development = develop(recipe_of(schema, name), design, derive_seed(*seed, name), final=True, bootstrap=wanted)
+    development = develop_nomogram(
+        recipe_of(schema, name), design, derive_seed(*seed, name), final=True, bootstrap=wanted
+    )
     return development, adjusted(Chain(name, development.fitted, links), schema)
 
 
@@ -198,7 +203,19 @@ def _comparisons(
     return compare_folds(names, measure, values, folds, len(cohort.patient_ids))
 
 
+def _header(cohort: Cohort) -> tuple[str, ...]:
+    """Columns of leaderboard.csv, as `_row` fills them."""
+    if isinstance(cohort.outcome, ClassOutcome):
+        return ("predictor", "macro_f1", "accuracy", "macro_auc", "apparent_macro_f1", "folds", "failed_folds")
+    key = "auc" if isinstance(cohort.outcome, BinaryOutcome) else "c"
+    return ("predictor", key, f"{key}_low", f"{key}_high", "brier", "slope", f"apparent_{key}", "folds", "failed_folds")
+
+
 def _row(name: str, facts: dict[str, Any]) -> tuple[Any, ...]:
+    if "macro_f1" in facts.get("out_of_fold", {}):
+        names = ("macro_f1", "accuracy", "macro_auc")
+        honest = [flat(facts, "out_of_fold", key) for key in names]
+        return (name, *honest, flat(facts, "apparent", "macro_f1"), facts["folds"], facts["failed_folds"])
     key = "auc" if "auc" in facts.get("out_of_fold", {}) else "c"
     area = facts.get("out_of_fold", {}).get(key, {})
     return (
@@ -221,7 +238,8 @@ def _metrics(
         "target": schema.target.kind,
         "n": len(cohort),
         "patients": len(cohort.patient_ids),
-        "events": int(outcome.event.sum()),
+        "events": None if isinstance(outcome, ClassOutcome) else int(cohort.event_outcome.event.sum()),
+        "outcomes": {name: int(units.sum()) for name, units in cohort.outcome_groups().items()},
         "sampling": schema.study.sampling,
         "prevalence": None if schema.study.prevalence is None else schema.study.prevalence.model_dump(),
         "split": schema.validation.split.model_dump(),

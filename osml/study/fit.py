@@ -10,15 +10,18 @@ from typing import Any
 
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
-from osml.cohort.cohort import Cohort
+from osml.cohort.cohort import ClassOutcome, Cohort
 from osml.cohort.splits import Fold, folds_from_json, folds_to_json, make_folds
 from osml.engine import Outcome as TaskOutcome
 from osml.engine import Progress, run_tasks, single_thread
 from osml.errors import OsmlError
+from osml.features.images import image_plans
 from osml.files import atomic_write, read_json, write_csv, write_json
+from osml.nets.device import choose_device
 from osml.report import make_report
 from osml.runs.cohort_store import write_cohort
 from osml.runs.directory import RunDirectory, environment, run_identity
+from osml.runs.extras import read_extras, write_extras
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
 from osml.schema.load import LoadedSchema
 from osml.study.final import finish
@@ -82,7 +85,7 @@ def fit(
     if stopped:
         raise refuse(stopped)
     images = add_features(loaded, built, workers=workers, quiet=quiet, say=say)
-    if images.regions:
+    if images.hashes:
         known = set(findings)
         findings = [*all_findings(loaded, images.built), *images.findings]
         for finding in findings:
@@ -120,7 +123,7 @@ def _run(
     built = images.built
     _record(loaded, built, findings, run, workers)
     write_images(run.path, images)
-    if images.regions:
+    if any(images.regions.values()):
         single_thread(write_montage, loaded, built.cohort, run.path)
     folds = _splits(loaded, built.cohort, run)
     say(f"split     {describe_split(loaded)} → {run.path / 'splits.json'}")
@@ -133,6 +136,7 @@ def _run(
     _tell_failures(failures, len(folds), say)
     rows = _gather(loaded, folds, run)
     write_predictions(run.path / "predictions.parquet", rows)
+    _gather_rest(loaded, folds, run)
     say("final     models for deployment, nomograms, tables, report")
     metrics, broken = single_thread(finish, loaded, built.cohort, folds, rows, findings, run, say)
     failed |= broken
@@ -158,7 +162,7 @@ def _run_folds(
         for fold in folds:
             folder = run.path / "folds" / fold.name / name
             if not (folder / "status.json").exists():
-                needed = cohort.with_features_of(schema.ancestors(name))
+                needed = cohort.with_features_of(schema.ancestors(name), image_plans(schema, [name]))
                 train, test = needed.of(fold.train), needed.of(fold.test).without_outcome()
                 tasks.append(FoldTask(schema, name, fold, train, test, schema.validation.seed, folder))
     progress = Progress("folds", len(tasks), sys.stderr, quiet)
@@ -178,6 +182,18 @@ def _gather(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> l
             if (folder / "status.json").exists():
                 rows += read_predictions(folder / "predictions.parquet")
     return rows
+
+
+def _gather_rest(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> None:
+    """extras.parquet and ablation.parquet of the run, from those of its folds."""
+    folders = [run.path / "folds" / fold.name / name for name in loaded.schema.predictors for fold in folds]
+    extras = [row for folder in folders for row in read_extras(folder / "extras.parquet")]
+    if extras:
+        write_extras(run.path / "extras.parquet", extras)
+    files = [folder / "ablation.parquet" for folder in folders if (folder / "status.json").exists()]
+    ablation = [row for file in files if file.exists() for row in read_predictions(file)]
+    if ablation:
+        write_predictions(run.path / "ablation.parquet", ablation)
 
 
 def _tell_failures(failures: Sequence[tuple[FoldTask, TaskOutcome]], folds: int, say: Say) -> None:
@@ -212,7 +228,7 @@ def _record(
         yaml.dump(resolved, stream)
     (run.path / ".schema.part").replace(run.path / "schema.resolved.yaml")
     write_json(run.path / "schema.resolved.json", resolved)
-    write_json(run.path / "environment.json", environment("cpu", workers))
+    write_json(run.path / "environment.json", environment(choose_device() if loaded.schema.networks() else "cpu", workers))
     cohort = built.cohort
     write_json(run.path / "cohort" / "summary.json", summary(built))
     write_findings(run.path, loaded, findings)
@@ -224,8 +240,8 @@ def _record(
 def summary(built: BuiltCohort) -> dict[str, Any]:
     """Counts of a cohort: rows, patients, events, exclusions by reason, missing cells by input."""
     cohort = built.cohort
-    outcome = cohort.outcome
-    assert outcome is not None
+    groups = {name: int(units.sum()) for name, units in cohort.outcome_groups().items()}
+    event = not isinstance(cohort.outcome, ClassOutcome)
     reasons: dict[str, int] = {}
     for exclusion in cohort.exclusions:
         reasons[exclusion.reason] = reasons.get(exclusion.reason, 0) + 1
@@ -235,7 +251,8 @@ def summary(built: BuiltCohort) -> dict[str, Any]:
         "rows": built.rows,
         "units": len(cohort),
         "patients": len(cohort.patient_ids),
-        "events": int(outcome.event.sum()),
+        "events": next(iter(groups.values())) if event else None,
+        "outcomes": groups,
         "excluded": reasons,
         "missing": {name: int((x != x).sum()) for name, x in cohort.values.items()},
         "altered": built.altered,

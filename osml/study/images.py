@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from osml.codes import Finding
-from osml.cohort.build import BuiltCohort, require_outcomes
-from osml.cohort.cohort import Cohort, Exclusion
+from osml.cohort.build import BuiltCohort
+from osml.cohort.cohort import ClassOutcome, Cohort, Exclusion
+from osml.cohort.outcomes import require_outcomes
 from osml.features import Features, Unusable, compute_features, used_radiomics, with_features
+from osml.features.images import ImagePlan, Images, compute_images, image_plans, with_images
 from osml.files import write_csv
 from osml.schema.load import LoadedSchema
 
@@ -49,11 +51,19 @@ def add_features(
 ) -> WithImages:
     """Extract what the predictors need, and leave out patients whose image cannot be used."""
     cohort, names = built.cohort, used_radiomics(loaded.schema)
-    if not names:
+    plans = image_plans(loaded.schema)
+    if not names and not plans:
         return WithImages(built, (), (), {}, {})
     features = compute_features(
         loaded.schema, names, cohort.units, cohort.files, loaded.table_path.parent, workers=workers, quiet=quiet
     )
+    if plans:
+        images = _network_images(loaded, cohort, tuple(plans.values()), quiet)
+        cohort = with_images(cohort, images)
+        built = replace(built, cohort=cohort)
+        features = replace(
+            features, unusable=(*features.unusable, *images.unusable), hashes=features.hashes | images.hashes
+        )
     gone = np.zeros(len(cohort), dtype=bool)
     gone[[lost.row for lost in features.unusable]] = True
     units = cohort.units if cohort.per_row else cohort.patients
@@ -65,7 +75,9 @@ def add_features(
     kept = with_features(cohort, features).excluding(gone, exclusions)
     findings = [*_lost(cohort, gone, features.unusable), *_shared(loaded, cohort, features)]
     n = int((~gone).sum())
-    told = ", ".join(f"{name} {table.x.shape[1]:,}" for name, table in features.tables.items())
+    counts = [f"{name} {table.x.shape[1]:,}" for name, table in features.tables.items()]
+    counts += [f"{len(table.row)} images of {key.split('@')[0]}" for key, table in cohort.images.items()]
+    told = ", ".join(dict.fromkeys(counts))
     say(f"features  {told} per {'row' if cohort.per_row else 'patient'}; {n} of {len(cohort)} with a usable image")
     for lost in features.unusable[:SHOWN]:
         say(f"  {units[lost.row]}: {lost.reason}: {lost.detail.splitlines()[0]}")
@@ -78,6 +90,22 @@ def add_features(
         tuple((units[lost.row], lost) for lost in features.unusable),
         {name: [{"unit": units[r["row"]], **r} for r in rows] for name, rows in features.regions.items()},
         features.hashes,
+    )
+
+
+def _network_images(loaded: LoadedSchema, cohort: Cohort, plans: Sequence[ImagePlan], quiet: bool) -> Images:
+    from osml.nets.device import choose_device
+
+    names = {plan.input for plan in plans}
+    return compute_images(
+        loaded.schema,
+        plans,
+        cohort.units,
+        {name: cohort.paths(name) for name in names},
+        {name: cohort.files.get(f"{name}.mask", ()) for name in names},
+        loaded.table_path.parent,
+        device=choose_device(),
+        quiet=quiet,
     )
 
 
@@ -96,9 +124,11 @@ def missing_files(loaded: LoadedSchema, cohort: Cohort) -> list[tuple[str, str, 
 def write_images(run: Path, images: WithImages) -> None:
     """cohort/images.csv: who has no usable image and why; cohort/regions_<input>.csv: what was measured."""
     rows = [(unit, lost.input, lost.reason, lost.detail) for unit, lost in images.unusable]
-    if images.regions:
+    if images.hashes or rows:
         write_csv(run / "cohort" / "images.csv", ("unit", "input", "reason", "detail"), rows)
     for name, lines in images.regions.items():
+        if not lines:
+            continue
         header = ("unit", "region", "voxels", "clipped_share", "in_plane_only", "mask_drift_voxels", "one_level_images")
         write_csv(run / "cohort" / f"regions_{name}.csv", header, [tuple(line[h] for h in header) for line in lines])
 
@@ -113,16 +143,16 @@ def _lines(built: BuiltCohort, loaded: LoadedSchema) -> dict[str, str]:
 def _lost(cohort: Cohort, gone: np.ndarray[Any, np.dtype[np.bool_]], unusable: Sequence[Unusable]) -> list[Finding]:
     if not gone.any():
         return []
-    assert cohort.outcome is not None
-    event = cohort.outcome.event
     reasons: dict[str, int] = {}
     for lost in unusable:
         reasons[f"{lost.input} {lost.reason}"] = reasons.get(f"{lost.input} {lost.reason}", 0) + 1
     evidence = f"{int(gone.sum())} of {len(gone)}: " + ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-    if event.any() and (~event).any():
-        evidence += (
-            f"; lost {100 * gone[event].mean():.0f} % with and {100 * gone[~event].mean():.0f} % without the event"
-        )
+    groups = cohort.outcome_groups()
+    if isinstance(cohort.outcome, ClassOutcome):
+        evidence += "; lost " + ", ".join(f"{100 * gone[g].mean():.0f} % of {name}" for name, g in groups.items())
+    elif all(g.any() for g in groups.values()):
+        yes, no = groups.values()
+        evidence += f"; lost {100 * gone[yes].mean():.0f} % with and {100 * gone[no].mean():.0f} % without the event"
     found = [Finding("OSML020", evidence)]
     if gone.mean() > MANY_LOST:
         found.append(Finding("OSML022", evidence))
@@ -132,13 +162,13 @@ def _lost(cohort: Cohort, gone: np.ndarray[Any, np.dtype[np.bool_]], unusable: S
 def _shared(loaded: LoadedSchema, cohort: Cohort, features: Features) -> list[Finding]:
     """Images, not masks: an empty mask may well equal another."""
     found = []
-    for name in {loaded.schema.radiomics()[table].of for table in features.tables}:
+    used = {loaded.schema.radiomics()[table].of for table in features.tables}
+    for name in sorted(used | {plan.input for plan in image_plans(loaded.schema).values()}):
         owner: dict[str, str] = {}
-        for patient, path in zip(cohort.patients, cohort.files[name], strict=True):
-            digest = features.hashes.get(path)
-            if digest is None:
-                continue
-            first = owner.setdefault(digest, patient)
-            if first != patient:
+        for patient, paths in zip(cohort.patients, cohort.paths(name), strict=True):
+            for digest in (features.hashes.get(path) for path in paths):
+                if digest is None or owner.setdefault(digest, patient) == patient:
+                    continue
+                first = owner[digest]
                 found.append(Finding("OSML021", f"{first} and {patient} have the same image", name))
     return found

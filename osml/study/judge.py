@@ -64,8 +64,7 @@ def _number(value: float | None) -> float | None:
 
 def collect(rows: Sequence[PredictionRow], cohort: Cohort, folds: Sequence[Fold]) -> list[TestSet]:
     """Stored predictions of one predictor and one column, joined with outcomes by unit."""
-    outcome = cohort.outcome
-    assert outcome is not None
+    outcome = cohort.event_outcome
     position = {unit: i for i, unit in enumerate(cohort.units)}
     by_fold: dict[tuple[int, int], list[PredictionRow]] = {}
     for row in rows:

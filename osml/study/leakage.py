@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from osml.cohort.build import BuiltCohort, build_cohort, target_columns
+from osml.cohort.build import BuiltCohort, build_cohort
 from osml.cohort.cohort import BinaryOutcome, Cohort, Outcome, SurvivalOutcome
 from osml.cohort.inputs import columns_of
+from osml.cohort.outcomes import target_columns
 from osml.cohort.splits import Fold, derive_seed, make_folds
 from osml.cohort.table import Table
 from osml.engine import Progress, run_tasks

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
-from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
-from osml.cohort.splits import development_patients, make_folds, patient_classes
+from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, SurvivalOutcome
+from osml.cohort.splits import Fold, development_patients, make_folds, patient_classes
 from osml.errors import NotEstimableError
 from osml.evaluation.contingency import chi_square, fisher_exact
 from osml.evaluation.sample_size import Adequacy, adequacy, riley_sample_size
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete, fit_recipe_imputer, make_terms
 from osml.predictors.recipe import GlmRecipe, recipe_of
-from osml.schema.model import RadscorePredictor, Schema
+from osml.schema.model import NomogramPredictor, RadscorePredictor, Schema
 from osml.stats.separation import separation
 from osml.stats.terms import design_columns, design_matrix
 
 ALPHA = 0.01
+FEW_ROWS = 10
 
 
 def model_checks(schema: Schema, built: BuiltCohort) -> list[Finding]:
@@ -34,6 +35,7 @@ def model_checks(schema: Schema, built: BuiltCohort) -> list[Finding]:
         *_site(schema, cohort),
         *_sample_sizes(schema, developed),
         *_separation(schema, developed),
+        *_few_of_a_class(schema, cohort, folds),
     ]
 
 
@@ -73,48 +75,48 @@ def candidate_parameters(schema: Schema, name: str) -> int:
 
 
 def _missing_by_outcome(cohort: Cohort) -> Iterator[Finding]:
-    outcome = cohort.outcome
-    assert outcome is not None
-    event = outcome.event
+    groups = cohort.outcome_groups()
     for name, x in cohort.values.items():
         gone = np.isnan(x)
         if not gone.any() or gone.all():
             continue
-        table = np.array(
-            [[(gone & event).sum(), (gone & ~event).sum()], [(~gone & event).sum(), (~gone & ~event).sum()]]
-        )
-        p = fisher_exact(table).p
+        p = fisher_exact(np.array([[(part & g).sum() for g in groups.values()] for part in (gone, ~gone)])).p
         if p < ALPHA:
-            share = [100 * gone[event].mean(), 100 * gone[~event].mean()]
-            yield Finding(
-                "OSML018",
-                f"missing in {share[0]:.0f} % with and {share[1]:.0f} % without the event (Fisher p = {p:.2g})",
-                name,
-            )
+            share = [f"{100 * gone[g].mean():.0f} %" for g in groups.values()]
+            words = f"{share[0]} with and {share[-1]} without the event"
+            if isinstance(cohort.outcome, ClassOutcome):
+                words = ", ".join(f"{s} of {name}" for s, name in zip(share, groups, strict=True))
+            yield Finding("OSML018", f"missing in {words} (Fisher p = {p:.2g})", name)
 
 
 def _site(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
     column = schema.cohort.site
-    outcome = cohort.outcome
-    if column is None or outcome is None:
+    if column is None or cohort.outcome is None:
         return
     sites = np.array(cohort.keys[column])
     names = np.unique(sites[sites != ""])
     if len(names) < 2:
         return
-    table = np.array([[(outcome.event & (sites == s)).sum(), (~outcome.event & (sites == s)).sum()] for s in names])
+    groups = cohort.outcome_groups()
+    table = np.array([[(g & (sites == s)).sum() for g in groups.values()] for s in names])
     p = chi_square(table).p if table.sum(axis=1).min() >= 5 else fisher_exact(table).p
     if p < ALPHA:
         shares = ", ".join(f"{s}: {100 * row[0] / row.sum():.0f} %" for s, row in zip(names[:8], table, strict=False))
-        yield Finding("OSML019", f"share with the event by {column}: {shares} (p = {p:.2g})", column)
+        what = "the event"
+        if isinstance(cohort.outcome, ClassOutcome):
+            what = next(iter(groups))
+        yield Finding("OSML019", f"share with {what} by {column}: {shares} (p = {p:.2g})", column)
 
 
 def _sample_sizes(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
-    outcome = cohort.outcome
-    assert outcome is not None
+    if not schema.nomograms() and not any(isinstance(b, RadscorePredictor) for b in schema.predictors.values()):
+        return
+    outcome = cohort.event_outcome
     events = int(patient_classes(cohort).sum())  # patients with the event: rows of one patient are not new ones
     smaller = min(events, len(cohort.patient_ids) - events) if isinstance(outcome, BinaryOutcome) else events
     for name, block in schema.predictors.items():
+        if not isinstance(block, NomogramPredictor | RadscorePredictor):
+            continue
         if isinstance(block, RadscorePredictor):
             yield from _candidate_features(schema, block, cohort, name, smaller)
             continue
@@ -155,9 +157,25 @@ def _candidate_features(
         )
 
 
+def _few_of_a_class(schema: Schema, cohort: Cohort, folds: Sequence[Fold]) -> Iterator[Finding]:
+    """OSML050: a network's training fold with fewer than `FEW_ROWS` units of a class."""
+    if not schema.networks():
+        return
+    words = "rows" if cohort.per_row else "patients"
+    groups = cohort.outcome_groups()
+    if isinstance(cohort.outcome, ClassOutcome):  # a label that stops early is no class of its own
+        groups = {leaf: groups[leaf] for leaf in cohort.outcome.tree.leaves}
+    for what, units in groups.items():
+        counts = {fold.name: int(np.isin(np.array(cohort.patients)[units], fold.train).sum()) for fold in folds}
+        name, least = min(counts.items(), key=lambda item: item[1])
+        if least < FEW_ROWS:
+            few = sum(n < FEW_ROWS for n in counts.values())
+            told = f"{few} of {len(folds)} training folds, down to {least} {words} in {name}"
+            yield Finding("OSML050", told, what)
+
+
 def _separation(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
     outcome = cohort.outcome
-    assert outcome is not None
     for name in schema.nomograms():
         recipe = recipe_of(schema, name)
         yield from _one_sided(schema, recipe, cohort)
@@ -180,8 +198,7 @@ def _separation(schema: Schema, cohort: Cohort) -> Iterator[Finding]:
 
 
 def _one_sided(schema: Schema, recipe: GlmRecipe, cohort: Cohort) -> Iterator[Finding]:
-    outcome = cohort.outcome
-    assert outcome is not None
+    outcome = cohort.event_outcome
     if recipe.estimator == "firth" or recipe.shrink == "ridge":
         return
     for item in recipe.inputs:

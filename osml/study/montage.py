@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.cohort import Cohort
 from osml.errors import InvalidInputError
 from osml.explanation.drawing import INK, QUIET, new_figure, pen
 from osml.features import settings_of
@@ -103,10 +103,11 @@ def outline_distances(regions: Sequence[str]) -> tuple[float, ...]:
 def spread_units(cohort: Cohort, size: NDArray[np.float64], most: int = TILES) -> list[int]:
     """Positions of at most `most` units, the outcomes in turn as evenly as their numbers allow, each from the smallest
     to the largest `size`; ties in the order of the cohort."""
-    assert cohort.outcome is not None
-    classes = [np.flatnonzero(cohort.outcome.event), np.flatnonzero(~cohort.outcome.event)]
-    half = most // 2
-    room = [min(len(c), max(half, most - len(other))) for c, other in zip(classes, classes[::-1], strict=True)]
+    classes = [np.flatnonzero(units) for units in cohort.outcome_groups().values()]
+    share = most // len(classes)
+    # What a small class leaves free goes to the others.
+    rest = [sum(max(0, share - len(c)) for c in classes if c is not own) for own in classes]
+    room = [min(len(c), share + free) for c, free in zip(classes, rest, strict=True)]
     out: list[int] = []
     for members, wanted in zip(classes, room, strict=True):
         if wanted:
@@ -149,12 +150,8 @@ def _tile(
         k = int(np.argmax(areas))
         share, size = float(areas[k] / areas.sum()), voxel / 1000
         grey, inside = grey[k], [one[k] for one in inside]
-    outcome = cohort.outcome
-    event = bool(outcome.event[i]) if outcome is not None else False
-    if isinstance(outcome, BinaryOutcome):
-        words = outcome.positive if event else outcome.negative
-    else:
-        words = "event" if event else "no event so far"
+    words = next((name for name, units in cohort.outcome_groups().items() if units[i]), "")
+    words = "no event so far" if words == "no event" else words
     spacing = (float(window.spacing_mm[0]), float(window.spacing_mm[1]))
     return Tile(words, grey, tuple(inside), spacing, size * float(regions[0].inside.sum()), share)
 

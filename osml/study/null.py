@@ -25,8 +25,7 @@ def pooled_discrimination(cohort: Cohort, units: list[str], lp: list[float]) -> 
     """AUC (survival: Harrell's C) of out-of-fold scores pooled over all folds; NaN when it does not exist."""
     position = {unit: i for i, unit in enumerate(cohort.units)}
     index = np.array([position[u] for u in units], dtype=np.intp)
-    assert cohort.outcome is not None
-    outcome = cohort.outcome.take(index)
+    outcome = cohort.event_outcome.take(index)
     try:
         if isinstance(outcome, SurvivalOutcome):
             return harrell_c(outcome.time, outcome.event, np.array(lp)).value

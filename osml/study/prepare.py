@@ -8,7 +8,7 @@ from pathlib import Path
 from osml.codes import BY_CODE, Finding
 from osml.cohort.build import BuiltCohort, read_cohort
 from osml.cohort.checks import run_checks
-from osml.cohort.cohort import BinaryOutcome
+from osml.cohort.cohort import ClassOutcome
 from osml.errors import CheckError
 from osml.files import write_json
 from osml.schema.load import LoadedSchema, load_schema
@@ -76,20 +76,21 @@ def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Findi
     schema, cohort = loaded.schema, built.cohort
     outcome = cohort.outcome
     assert outcome is not None
-    kind = "binary" if isinstance(outcome, BinaryOutcome) else "survival"
-    say(f"schema    ok: {schema.name}, {kind} target, {len(schema.inputs)} inputs, {len(schema.predictors)} predictors")
+    counts = f"{len(schema.inputs)} inputs, {len(schema.predictors)} predictors"
+    say(f"schema    ok: {schema.name}, {schema.target.kind} target, {counts}")
     if schema.study.synthetic:
         say(f"          SYNTHETIC: {schema.study.synthetic}")
     reasons: dict[str, int] = {}
     for e in cohort.exclusions:
         reasons[e.reason] = reasons.get(e.reason, 0) + 1
     lost = ", ".join(f"-{n} {reason}" for reason, n in reasons.items())
-    n, events = len(cohort), int(outcome.event.sum())
+    n = len(cohort)
+    groups = {name: int(units.sum()) for name, units in cohort.outcome_groups().items()}
+    told = f"{next(iter(groups.values()))} events ({100 * next(iter(groups.values())) / n:.1f} %)"
+    if isinstance(outcome, ClassOutcome):
+        told = ", ".join(f"{k} {name}" for name, k in groups.items())
     whole = n + len(cohort.exclusions)
-    say(
-        f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; "
-        f"{events} events ({100 * events / n:.1f} %)"
-    )
+    say(f"cohort    {whole} → {n} {'rows' if cohort.per_row else 'patients'}{': ' + lost if lost else ''}; {told}")
     gaps = {name: int((x != x).sum()) for name, x in cohort.values.items()}
     told = ", ".join(f"{name} {k}" for name, k in gaps.items() if k)
     if told:

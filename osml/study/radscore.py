@@ -46,7 +46,7 @@ def develop_radscore(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path)
         _write_regions(fitted, cohort, run / "tables" / f"regions_{name}.csv", derive_seed(*seed, f"{name}:regions"))
     steps = [] if fitted.selection is None else [{"name": s.name, "kept": len(s.kept)} for s in fitted.selection.steps]
     facts: dict[str, Any] = {
-        "apparent": _apparent(cohort, prediction.p, prediction.lp),
+        "apparent": apparent_facts(cohort, prediction.p, prediction.lp),
         "selected": {column: None if c is None else float(c) for column, c in _coefficients(fitted)},
         "radscore": {
             "region": fitted.region,
@@ -86,7 +86,7 @@ def _coefficients(fitted: FittedRadscore) -> list[tuple[str, float | None]]:
     return [(column, float(c)) for column, c in zip(fitted.columns, fitted.model.coef, strict=True)]
 
 
-def _apparent(cohort: Cohort, p: Float, lp: Float) -> dict[str, Any]:
+def apparent_facts(cohort: Cohort, p: Float, lp: Float) -> dict[str, Any]:
     """On the patients it was selected and fitted on: always too good."""
     outcome = cohort.outcome
     try:

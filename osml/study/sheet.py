@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 import osml
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, Cohort, SurvivalOutcome
@@ -118,7 +116,7 @@ def nomogram_of(
     assert isinstance(fitted, FittedNomogram)
     values = fitted.recipe.values(design)
     filled, imputed = complete(fitted.imputer, values)
-    event = cohort.outcome.event if cohort.outcome is not None else np.zeros(len(cohort), dtype=bool)
+    event = cohort.event_outcome.event
     axes = [
         _axis(fitted.recipe.input(item), {k: v[~imputed[item]] for k, v in filled.items()}, event[~imputed[item]])
         for item in fitted.model.inputs

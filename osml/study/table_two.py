@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold
 from osml.evaluation.table_one import RULE, TableOne, table_one
 from osml.schema.model import Holdout, Schema, TimeSplit
-from osml.study.tables import readable, write_frame
+from osml.study.tables import outcome_column, readable, write_frame
 
 
 def write_table_two(schema: Schema, cohort: Cohort, folds: Sequence[Fold], folder: Path) -> None:
@@ -21,7 +20,7 @@ def write_table_two(schema: Schema, cohort: Cohort, folds: Sequence[Fold], folde
     Written for hold-out and time splits only: by resampling every patient is a test patient once in each repeat, and
     there is nothing to compare.
     """
-    if not isinstance(schema.validation.split, (Holdout, TimeSplit)):
+    if not isinstance(schema.validation.split, (Holdout, TimeSplit)) or not schema.values():
         return
     parts = []
     for words, patients in (("Training", folds[0].train), ("Test", folds[0].test)):
@@ -43,10 +42,7 @@ def write_table_two(schema: Schema, cohort: Cohort, folds: Sequence[Fold], folde
 def _table(schema: Schema, part: Cohort) -> TableOne:
     """Characteristics of these patients by outcome; overall where they all have the same one."""
     frame, kinds, levels = readable(schema, part)
-    outcome = part.outcome
-    assert outcome is not None
-    yes, no = (outcome.positive, outcome.negative) if isinstance(outcome, BinaryOutcome) else ("event", "no event")
-    frame["outcome"] = np.where(outcome.event, yes, no)
-    both = 0 < int(outcome.event.sum()) < len(part)
-    order = {**levels, "outcome": [no, yes]} if both else levels
+    frame["outcome"], values = outcome_column(part)
+    both = frame["outcome"].nunique() > 1
+    order = {**levels, "outcome": values} if both else levels
     return table_one(frame, kinds, by="outcome" if both else None, levels=order, seed=schema.validation.seed)

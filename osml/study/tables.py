@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from osml.cohort.cohort import BinaryOutcome, Cohort
+from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.evaluation.table_one import Kind, table_one
 from osml.evaluation.tables import screened
@@ -22,12 +22,21 @@ from osml.schema.model import BinaryInput, CategoryInput, Schema
 def write_tables(schema: Schema, cohort: Cohort, folder: Path, seed: int) -> None:
     """table_one.csv over the cohort: overall and by outcome, the rule printed underneath."""
     frame, kinds, levels = readable(schema, cohort)
-    outcome = cohort.outcome
-    assert outcome is not None
-    words = (outcome.positive, outcome.negative) if isinstance(outcome, BinaryOutcome) else ("event", "no event")
-    frame["outcome"] = np.where(outcome.event, words[0], words[1])
-    table = table_one(frame, kinds, by="outcome", levels={**levels, "outcome": [words[1], words[0]]}, seed=seed)
+    if not kinds:
+        return
+    groups, order = outcome_column(cohort)
+    frame["outcome"] = groups
+    table = table_one(frame, kinds, by="outcome", levels={**levels, "outcome": order}, seed=seed)
     write_frame(folder / "table_one.csv", table.to_frame(), table.rule)
+
+
+def outcome_column(cohort: Cohort) -> tuple[list[str], list[str]]:
+    """The outcome of each unit in words, and the order of its values: the absence of an event comes first."""
+    groups = cohort.outcome_groups()
+    names = np.empty(len(cohort), dtype=object)
+    for name, units in groups.items():
+        names[units] = name
+    return names.tolist(), list(groups) if isinstance(cohort.outcome, ClassOutcome) else list(reversed(groups))
 
 
 def readable(schema: Schema, cohort: Cohort) -> tuple[pd.DataFrame, dict[str, Kind], dict[str, list[str]]]:
@@ -49,8 +58,7 @@ def readable(schema: Schema, cohort: Cohort) -> tuple[pd.DataFrame, dict[str, Ki
 
 def write_regression(recipe: GlmRecipe, design: Design, folder: Path) -> str:
     """univariable, screened and full regression of one predictor's inputs; returns why not, or ""."""
-    outcome = design.cohort.outcome
-    assert outcome is not None
+    outcome = design.cohort.event_outcome
     values = recipe.values(design)
     ones = np.ones(len(design.cohort))
     imputer = fit_recipe_imputer(recipe, values, ones)

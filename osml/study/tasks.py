@@ -5,18 +5,24 @@ Runs in any process. The training cohort holds no test patient; the test cohort 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold
 from osml.files import write_json
 from osml.predictors.chain import Chain, fit_chain
 from osml.predictors.contract import NO_INTERVAL, Prediction
+from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram, with_prevalence
 from osml.predictors.radscore import FittedRadscore
+from osml.runs.extras import extra_rows, write_extras
 from osml.runs.store import PredictionRow, write_predictions
-from osml.schema.model import Schema, SurvivalTarget
+from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema, SurvivalTarget
+from osml.study.ablation import run_ablation
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,27 @@ class FoldTask:
 
 def run_fold(task: FoldTask) -> str:
     """Fit, predict, store; status.json is written last, so a fold without it is not done."""
-    chain = fit_chain(task.schema, task.predictor, task.train, (task.seed, task.fold.repeat, task.fold.index))
+    seed = (task.seed, task.fold.repeat, task.fold.index)
+    chain = fit_chain(task.schema, task.predictor, task.train, seed, work=task.folder / "unfinished")
     chain = adjusted(chain, task.schema)
     prediction = chain.predict(task.test)
     chain.save(task.folder)
     write_predictions(
         task.folder / "predictions.parquet", prediction_rows(prediction, task.predictor, task.fold, task.schema)
     )
+    extras = extra_rows(prediction, task.predictor, task.fold)
+    if extras:
+        write_extras(task.folder / "extras.parquet", extras)
+    if isinstance(chain.fitted, FittedNetwork):
+        write_json(task.folder / "training.json", chain.fitted.record())
+
+    def rows(less: Chain, called: str) -> list[PredictionRow]:
+        return prediction_rows(adjusted(less, task.schema).predict(task.test), called, task.fold, task.schema)
+
+    ablation = run_ablation(task.schema, task.predictor, task.train, seed, task.folder, rows)
+    if ablation:
+        write_predictions(task.folder / "ablation.parquet", ablation)
+    shutil.rmtree(task.folder / "unfinished", ignore_errors=True)
     if isinstance(chain.fitted, FittedRadscore):
         write_json(task.folder / "selection.json", chain.fitted.record())
     write_json(task.folder / "status.json", {"state": "done", "train": len(task.train), "test": len(task.test)})
@@ -55,6 +75,8 @@ def final_seed(schema: Schema) -> tuple[int, int, int]:
 def withheld(schema: Schema) -> str:
     """Why probabilities are not shown; empty when they are."""
     study, target = schema.study, schema.target
+    if isinstance(target, MulticlassTarget | HierarchyTarget):
+        return ""  # of a sample chosen by class they are stated for equal class shares; see `FittedNetwork`
     if isinstance(target, SurvivalTarget) and target.competing != "none":
         return (
             "absolute risk is withheld: with competing events one Cox model overstates it; see the cumulative incidence"
@@ -71,7 +93,8 @@ def probabilities_hidden(schema: Schema) -> str:
     reason = withheld(schema)
     if reason or schema.study.sampling == "cohort":
         return reason
-    return f"not computed: the mix of events in a {schema.study.sampling} sample is not that of the population"
+    what = "classes" if isinstance(schema.target, MulticlassTarget | HierarchyTarget) else "events"
+    return f"not computed: the mix of {what} in a {schema.study.sampling} sample is not that of the population"
 
 
 def adjusted(chain: Chain, schema: Schema) -> Chain:
@@ -79,6 +102,8 @@ def adjusted(chain: Chain, schema: Schema) -> Chain:
     prevalence = schema.study.prevalence
     if schema.study.sampling == "cohort" or prevalence is None or isinstance(schema.target, SurvivalTarget):
         return chain
+    if isinstance(chain.fitted, FittedNetwork) and chain.fitted.target == "binary":
+        return Chain(chain.name, chain.fitted.with_prevalence(prevalence.value), chain.upstream)
     if not isinstance(chain.fitted, FittedNomogram):
         return chain
     return Chain(chain.name, with_prevalence(chain.fitted, prevalence.value), chain.upstream)
@@ -88,6 +113,7 @@ def prediction_rows(prediction: Prediction, predictor: str, fold: Fold, schema: 
     """Rows for storage; probabilities are left out where they are withheld."""
     hidden = bool(withheld(schema))
     out = []
+    lp = np.broadcast_to(prediction.lp.reshape(len(prediction.units), -1), prediction.p.shape)
     for k, column in enumerate(prediction.columns):
         for i, unit in enumerate(prediction.units):
             low = None if prediction.low is None or hidden else float(prediction.low[i, k])
@@ -95,7 +121,7 @@ def prediction_rows(prediction: Prediction, predictor: str, fold: Fold, schema: 
             out.append(
                 PredictionRow(
                     predictor, fold.repeat, fold.index, unit, prediction.patients[i], column,
-                    float("nan") if hidden else float(prediction.p[i, k]), float(prediction.lp[i]), low, high,
+                    float("nan") if hidden else float(prediction.p[i, k]), float(lp[i, k]), low, high,
                     NO_INTERVAL if hidden else prediction.interval,
                 )
             )  # fmt: skip

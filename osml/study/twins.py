@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import BinaryOutcome, Cohort, FeatureTable, Outcome
+from osml.cohort.cohort import BinaryOutcome, Cohort, EventOutcome, FeatureTable
 from osml.cohort.splits import derive_seed
 from osml.files import write_json
 from osml.predictors.chain import Chain, training_design
@@ -144,9 +144,8 @@ def _only(cohort: Cohort, name: str, columns: Sequence[str]) -> Cohort:
     return replace(cohort, features={**cohort.features, name: kept})
 
 
-def _outcome(design: Design) -> Outcome:
-    assert design.cohort.outcome is not None
-    return design.cohort.outcome
+def _outcome(design: Design) -> EventOutcome:
+    return design.cohort.event_outcome
 
 
 def _chosen(recipe: GlmRecipe, everybody: Design) -> tuple[set[str], list[float]]:
@@ -169,7 +168,7 @@ def _chosen(recipe: GlmRecipe, everybody: Design) -> tuple[set[str], list[float]
 def _learn_filled(
     recipe: GlmRecipe,
     values: Mapping[str, Float],
-    outcome: Outcome,
+    outcome: EventOutcome,
     ones: Float,
     folds: NDArray[np.intp],
     imputer: Imputer | None,
@@ -186,7 +185,7 @@ def _with_score(recipe: GlmRecipe, design: Design, score: Learnt) -> dict[str, F
 
 
 def _fit_scored(
-    recipe: GlmRecipe, values: Mapping[str, Float], outcome: Outcome, ones: Float, folds: NDArray[np.intp]
+    recipe: GlmRecipe, values: Mapping[str, Float], outcome: EventOutcome, ones: Float, folds: NDArray[np.intp]
 ) -> Learnt:
     """The score alone: beside the columns it was made of it would be collinear."""
     only = replace(recipe, inputs=recipe.inputs[-1:], select="none", impute=False)

@@ -96,17 +96,19 @@ def settings_of(schema: Schema, name: str) -> Settings:
 def check_settings(loaded: LoadedSchema) -> None:
     """Raise SchemaError, with its line, for settings or regions that no extraction could use."""
     schema, where = loaded.schema, loaded.where
-    for name in schema.radiomics():
+    for name, block in schema.radiomics().items():
+        if block.mask is not None:
+            continue
         try:
             settings = settings_of(schema, name)
         except InvalidInputError as error:
             raise SchemaError(f"{where('inputs', name)}: {error.what}", why=error.why, do=error.do) from None
-        for predictor, block in schema.predictors.items():
-            if not isinstance(block, RadscorePredictor) or name not in block.inputs:
+        for predictor, user in schema.predictors.items():
+            if not isinstance(user, RadscorePredictor) or name not in user.inputs:
                 continue
-            if block.region not in ("best", *settings.regions):
+            if user.region not in ("best", *settings.regions):
                 raise SchemaError(
-                    f"{where('predictors', predictor, 'region')}: {name!r} has no region {block.region!r}",
+                    f"{where('predictors', predictor, 'region')}: {name!r} has no region {user.region!r}",
                     do=f"Regions: best, {', '.join(settings.regions)}.",
                 )
 
@@ -142,7 +144,12 @@ def compute_features(
     lost: list[Unusable] = []
     regions: dict[str, list[dict[str, Any]]] = {}
     hashes: dict[str, str] = {}
-    plans = {name: _plan(schema, name, files, readings) for name in names}
+    tiles = [name for name in names if schema.radiomics()[name].mask is not None]
+    for name in tiles:
+        tables[name], gone = _tile_table(schema, name, units, files, root, hashes, cache, workers, quiet)
+        lost += gone
+        regions[name] = []
+    plans = {name: _plan(schema, name, files, readings) for name in names if name not in tiles}
     progress = Progress("radiomics", sum(len(plan.items) for plan in plans.values()), quiet=quiet)
     for name, plan in plans.items():
         block = schema.radiomics()[name]
@@ -174,6 +181,48 @@ def compute_features(
                     hashes[path] = _digest(root / path)
         tables[name], regions[name] = _gathered(schema, name, block, readable, plan)
     return Features(tables, tuple(lost), regions, hashes)
+
+
+def _tile_table(
+    schema: Schema,
+    name: str,
+    units: Sequence[str],
+    files: Files,
+    root: Path,
+    hashes: dict[str, str],
+    cache: Path | None,
+    workers: int | None,
+    quiet: bool,
+) -> tuple[FeatureTable, list[Unusable]]:
+    """Radiomics of pictures whose masks are found in their colours."""
+    from osml.cache import default_folder
+    from osml.engine import Progress
+    from osml.features.tiles import measure_tiles, tile_settings
+    from osml.imaging.errors import ImagingError
+
+    block = schema.radiomics()[name]
+    paths = files[block.of]
+    lost = [Unusable(i, name, NO_PATH, f"{block.of}: no path is given") for i, path in enumerate(paths) if not path]
+    here = [i for i, path in enumerate(paths) if path]
+    found: dict[int, dict[str, float]] = {}
+    progress = Progress(name, len(here), quiet=quiet)
+    settings = tile_settings(schema, name)
+    wanted = [root / paths[i] for i in here]
+    for k, result in measure_tiles(
+        wanted, settings, cache=cache or default_folder(), workers=workers, progress=progress
+    ):
+        if isinstance(result, ImagingError):
+            lost.append(Unusable(here[k], name, result.reason, f"{units[here[k]]}: {result.what}"))
+        else:
+            found[here[k]] = result
+            hashes[paths[here[k]]] = _digest(root / paths[here[k]])
+    columns = tuple(next(iter(found.values()), {}))
+    x = np.full((len(paths), len(columns)), np.nan)
+    for i, values in found.items():
+        x[i] = [values[column] for column in columns]
+    return FeatureTable(tuple(f"{block.of}|{block.mask}|{column}" for column in columns), x), sorted(
+        lost, key=lambda one: one.row
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,216 @@
+"""What networks read of a cohort's images: vectors of a frozen encoder, or decoded pictures for one that is trained.
+
+Label-free and of one image at a time, so it is computed before any split; cached by content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osml.cohort.cohort import Cohort, ImageTable
+from osml.features import NO_PATH, Unusable
+from osml.files import atomic_write
+from osml.schema.images import ImageInput
+from osml.schema.model import FileInput, Schema
+from osml.schema.networks import EncoderBlock
+
+if TYPE_CHECKING:
+    from osml.nets.embeddings import EmbeddingSettings
+    from osml.nets.encoders import Encoder, EncoderSettings
+
+Paths = Mapping[str, Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """How one image input enters networks: by which encoder, and whether its pictures turn."""
+
+    input: str
+    encoder: EncoderBlock
+    orientation: str
+
+    @property
+    def key(self) -> str:
+        """Name of the table in `Cohort.images`: the input and all that decides its values."""
+        facts = json.dumps([self.encoder.model_dump(mode="json"), self.orientation], sort_keys=True)
+        return f"{self.input}@{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether vectors are computed once; else the pictures themselves are kept."""
+        return self.encoder.tune == "frozen"
+
+    def settings(self) -> EncoderSettings:
+        """As `osml.nets` takes them."""
+        from osml.nets.encoders import EncoderSettings
+
+        block = self.encoder
+        return EncoderSettings(block.model, block.weights, block.tune, block.size, block.rank)
+
+    def embedding(self) -> EmbeddingSettings:
+        """As `osml.nets` takes them."""
+        from osml.nets.embeddings import EmbeddingSettings
+
+        return EmbeddingSettings(self.encoder.scale, "free" if self.orientation == "free" else "fixed")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of units.
+
+    tables : plan's key → what networks read
+    unusable : why a unit has none although a path is given; a unit without a path is no fault, it lacks the image
+    hashes : path as given → SHA-256
+    """
+
+    tables: dict[str, ImageTable]
+    unusable: tuple[Unusable, ...]
+    hashes: dict[str, str]
+
+
+def image_plan(schema: Schema, predictor: str, name: str) -> ImagePlan:
+    """The plan of an image or volume input in a network."""
+    block = schema.networks()[predictor]
+    source = schema.inputs[name]
+    free = isinstance(source, ImageInput) and source.orientation == "free"
+    return ImagePlan(name, block.encoders.get(name, EncoderBlock()), "free" if free else "fixed")
+
+
+def image_plans(schema: Schema, predictors: Collection[str] | None = None) -> dict[str, ImagePlan]:
+    """Plans of all networks among these predictors (default: all) and those that feed them, by their keys."""
+    out: dict[str, ImagePlan] = {}
+    for name in schema.lineage(schema.predictors if predictors is None else predictors):
+        if name not in schema.networks():
+            continue
+        for item in schema.networks()[name].inputs:
+            if isinstance(schema.inputs.get(item), FileInput):
+                plan = image_plan(schema, name, item)
+                out[plan.key] = plan
+    return out
+
+
+def compute_images(
+    schema: Schema,
+    plans: Collection[ImagePlan],
+    units: Sequence[str],
+    paths: Paths,
+    masks: Mapping[str, Sequence[str]],
+    root: Path,
+    *,
+    cache: Path | None = None,
+    device: str = "cpu",
+    quiet: bool = True,
+    keep: bool = True,
+    encoders: dict[str, Encoder] | None = None,
+) -> Images:
+    """What networks read of every unit.
+
+    Parameters
+    ----------
+    units : names, for messages
+    paths : image input → paths of each unit; relative ones start at `root`
+    masks : volume input → path of each unit's mask
+    device : where encoders run
+    keep : the arrays lie in files of the cache, which workers read; else they are in memory
+    encoders : already built, by the plan's key; those that are built here are added
+    """
+    from osml.cache import default_folder
+    from osml.engine import Progress
+    from osml.nets.embeddings import embed_images
+    from osml.nets.encoders import build_encoder
+    from osml.nets.images import stack_images, stored_size
+
+    folder = cache or default_folder()
+    built = {} if encoders is None else encoders
+    tables: dict[str, ImageTable] = {}
+    lost: list[Unusable] = []
+    hashes: dict[str, str] = {}
+    for plan in plans:
+        pictures, names, owner, gone = _pictures(schema, plan.input, units, paths[plan.input], masks, root, folder)
+        lost += [one for one in gone if one not in lost]
+        progress = Progress(plan.input, len(pictures), quiet=quiet)
+        if plan.key not in built:
+            built[plan.key] = build_encoder(plan.settings())
+        encoder = built[plan.key]
+        if plan.frozen:
+            found = embed_images(pictures, encoder, plan.embedding(), cache=folder, device=device, progress=progress)
+            values, failures, digests = found.values, found.failures, found.hashes
+        else:
+            stack = stack_images(
+                pictures, stored_size(encoder.size), interpolation=encoder.interpolation, cache=folder,
+                progress=progress,
+            )  # fmt: skip
+            values, failures, digests = stack.pixels.numpy(), stack.failures, stack.hashes
+        bad = {failure.index for failure in failures}
+        for failure in failures:
+            row = int(owner[failure.index])
+            lost.append(Unusable(row, plan.input, failure.reason, f"{units[row]}: {failure.detail}"))
+        hashes |= {name: digest for name, digest in zip(names, digests, strict=True) if digest is not None}
+        good = np.array([k for k in range(len(pictures)) if k not in bad], dtype=np.intp)
+        stored = _stored(folder, plan, [digests[k] or "" for k in good], values[good]) if keep else values[good]
+        tables[plan.key] = ImageTable(stored, np.arange(len(good), dtype=np.intp), owner[good])
+    return Images(tables, tuple(lost), hashes)
+
+
+def with_images(cohort: Cohort, images: Images) -> Cohort:
+    """The cohort with what networks read attached; units in `unusable` still to be excluded."""
+    return replace(cohort, images=images.tables)
+
+
+def _pictures(
+    schema: Schema,
+    name: str,
+    units: Sequence[str],
+    paths: Sequence[Sequence[str]],
+    masks: Mapping[str, Sequence[str]],
+    root: Path,
+    cache: Path,
+) -> tuple[list[Path], list[str], NDArray[np.intp], list[Unusable]]:
+    """Picture files of all units, their names in the table, the unit of each, and units whose files cannot be drawn."""
+    from osml.features.pictures import radiograph_picture, volume_pictures
+    from osml.imaging.errors import ImagingError
+
+    source = schema.inputs[name]
+    assert isinstance(source, FileInput)
+    out: list[Path] = []
+    names: list[str] = []
+    owner: list[int] = []
+    lost: list[Unusable] = []
+    for i, given in enumerate(paths):
+        for path in given:
+            try:
+                if isinstance(source, ImageInput):
+                    found: tuple[Path, ...] = (radiograph_picture(root / path, cache),)
+                elif source.mask is None or not masks[name][i]:
+                    lost.append(Unusable(i, name, NO_PATH, f"{units[i]}: {name}: no path of its mask is given"))
+                    continue
+                else:
+                    found = volume_pictures(root / path, root / masks[name][i], source.mask, cache)
+            except ImagingError as error:
+                lost.append(Unusable(i, name, error.reason, f"{units[i]}: {error.what}"))
+                continue
+            out += found
+            names += [path] if len(found) == 1 else [f"{path} {k}" for k in range(len(found))]
+            owner += [i] * len(found)
+    return out, names, np.array(owner, dtype=np.intp), lost
+
+
+def _stored(folder: Path, plan: ImagePlan, digests: Sequence[str], values: NDArray[Any]) -> Path:
+    """The array in a file that is named by what it holds."""
+    sink = hashlib.sha256(json.dumps([plan.key, values.shape[1:], list(digests)]).encode())
+    sink.update(np.ascontiguousarray(values[:1]).tobytes())
+    path = folder / "networks" / f"{sink.hexdigest()}.npy"
+    raw = io.BytesIO()
+    np.save(raw, values, allow_pickle=False)
+    if not path.is_file() or path.stat().st_size != raw.getbuffer().nbytes:
+        atomic_write(path, raw.getvalue())
+    return path

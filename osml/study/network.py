@@ -1,0 +1,81 @@
+"""Networks and stacks on all development patients: the deployed model, how it was trained, how good it looks there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from osml.cohort.cohort import ClassOutcome, Cohort
+from osml.cohort.splits import patient_classes
+from osml.files import write_json
+from osml.predictors.chain import Chain, fit_chain
+from osml.predictors.network import FittedNetwork
+from osml.predictors.stack import FittedStack
+from osml.schema.load import LoadedSchema
+from osml.study.judge import metric
+from osml.study.radscore import apparent_facts
+from osml.study.tasks import adjusted, final_seed
+
+
+def develop_network(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path) -> tuple[Chain, dict[str, Any]]:
+    """Fit a network or stack for deployment; its facts for metrics.json, its training curve under `training/`."""
+    schema = loaded.schema
+    work = run / "unfinished" / name
+    chain = adjusted(fit_chain(schema, name, cohort, final_seed(schema), final=True, work=work), schema)
+    shutil.rmtree(work, ignore_errors=True)
+    events = isinstance(cohort.outcome, ClassOutcome)
+    facts: dict[str, Any] = {
+        "apparent": _apparent(chain, cohort),
+        "development": {
+            "patients": len(cohort.patient_ids),
+            "rows": len(cohort),
+            "events": None if events else int(patient_classes(cohort).sum()),
+        },
+        "nomogram": {"drawn": False, "reason": "a nomogram draws a regression; this predictor is none"},
+    }
+    fitted = chain.fitted
+    if isinstance(fitted, FittedNetwork):
+        write_json(run / "training" / f"{name}.json", fitted.record())
+        facts["network"] = {
+            "inputs": list(loaded.schema.networks()[name].inputs),
+            "fusion": fitted.recipe.fusion,
+            "encoders": {
+                image: {
+                    "model": record.weights["model"],
+                    "tune": record.settings["tune"],
+                    **_embedding(record.embedding),
+                }
+                for image, record in fitted.encoders.items()
+            },
+            "seeds": len(fitted.networks),
+            "epochs": list(fitted.epochs),
+            "calibration": {"kind": fitted.calibration.kind, "reason": fitted.calibration.reason},
+            "abstain": None if fitted.sets is None else fitted.sets.miss,
+        }
+    if isinstance(fitted, FittedStack):
+        facts["stack"] = {"weights": dict(zip(fitted.names, fitted.weights, strict=True))}
+    return chain, facts
+
+
+def _apparent(chain: Chain, cohort: Cohort) -> dict[str, Any]:
+    """On the patients it was trained on: always too good."""
+    prediction = chain.predict(cohort)
+    outcome = cohort.outcome
+    if not isinstance(outcome, ClassOutcome):
+        return apparent_facts(cohort, prediction.p, prediction.lp)
+    from osml.evaluation.multiclass import multiclass
+
+    leaves = outcome.tree.leaves
+    rows = np.flatnonzero(outcome.full)
+    place = {leaf: k for k, leaf in enumerate(leaves)}
+    y = np.array([place[outcome.labels[i]] for i in rows], dtype=np.intp)
+    p = prediction.p[rows][:, [prediction.columns.index(leaf) for leaf in leaves]]
+    found = multiclass(y, p / p.sum(axis=1, keepdims=True), leaves)
+    return {
+        "accuracy": metric(found.accuracy),
+        "macro_f1": metric(found.macro_f1),
+        "macro_auc": metric(found.macro_auc),
+    }
