@@ -59,7 +59,9 @@ def class_rows(
                     lp = float(np.log(value)) if value > 0 else -np.inf
                     unit = cohort.units[i]
                     rows.append(
-                        PredictionRow(name, fold.repeat, fold.index, unit, patient, column, value, lp, None, None, "none")
+                        PredictionRow(
+                            name, fold.repeat, fold.index, unit, patient, column, value, lp, None, None, "none"
+                        )
                     )
     return rows
 

@@ -104,7 +104,11 @@ def averaged(
         if weights is not None:
             drawn.append(measured(s, weights[:, [code[p] for p in s.patients.astype(str)]]))
     kind = FIXED if basis == TEST else CONDITIONAL
-    few = "" if enough or not resample else f"{len(everyone)} patients: values and range only, no interval"
+    few = (
+        ""
+        if enough or not resample
+        else f"{len(everyone)} patients: " + ("range only" if basis == WITHIN else "no interval")
+    )
     found: dict[str, Any] = {"overall": {}, "per_class": {}, "tree": {}, "decisions": {}}
     keys = dict.fromkeys(key for one in own for key in one)
     for key in keys:
