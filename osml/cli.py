@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -126,12 +127,15 @@ def fit(
     runs: Annotated[Path, typer.Option(help="folder of runs")] = Path("runs"),
     new: Annotated[bool, typer.Option("--new", help="fit again although this study was fitted before")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
+    device: Annotated[str, typer.Option(help="of networks: auto (a GPU if there is one), cpu, cuda, cuda:1")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
 ) -> None:
     """Fit, validate and draw every predictor of a study. The same command continues a run that was stopped."""
+    from osml.nets.device import VARIABLE
     from osml.study.fit import fit as run_fit
     from osml.study.terminal import show
 
+    os.environ[VARIABLE] = device  # workers inherit it
     result = run_fit(schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet)
     show(result, typer.echo)
     if result.failed:

@@ -228,7 +228,9 @@ def _record(
         yaml.dump(resolved, stream)
     (run.path / ".schema.part").replace(run.path / "schema.resolved.yaml")
     write_json(run.path / "schema.resolved.json", resolved)
-    write_json(run.path / "environment.json", environment(choose_device() if loaded.schema.networks() else "cpu", workers))
+    write_json(
+        run.path / "environment.json", environment(choose_device() if loaded.schema.networks() else "cpu", workers)
+    )
     cohort = built.cohort
     write_json(run.path / "cohort" / "summary.json", summary(built))
     write_findings(run.path, loaded, findings)

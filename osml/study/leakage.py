@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from osml.cohort.build import BuiltCohort, build_cohort
-from osml.cohort.cohort import BinaryOutcome, Cohort, Outcome, SurvivalOutcome
+from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, Outcome, SurvivalOutcome
 from osml.cohort.inputs import columns_of
 from osml.cohort.outcomes import target_columns
 from osml.cohort.splits import Fold, derive_seed, make_folds
@@ -34,7 +34,8 @@ from osml.features import settings_of
 from osml.predictors.chain import Chain, fit_chain
 from osml.schema.load import LoadedSchema
 from osml.schema.model import KFold, LeaveOnePatientOut, RadscorePredictor, Schema
-from osml.study.twins import TWINS, LeakyChain, LeakyRadscore, Twin, fit_twin
+from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.study.twins import TWINS, LeakyChain, LeakyRadscore, LeakyWhole, Twin, fit_twin
 
 LIMITS = (0.47, 0.53)
 ENOUGH = 200
@@ -190,7 +191,7 @@ def _permuted_area(job: _Job, cohort: Cohort) -> float:
 
 def _fit(
     schema: Schema, name: str, pipeline: Pipeline, cohort: Cohort, fold: Fold
-) -> Chain | LeakyChain | LeakyRadscore:
+) -> Chain | LeakyChain | LeakyRadscore | LeakyWhole:
     seed = (schema.validation.seed, fold.repeat, fold.index)
     if pipeline == "study":
         return fit_chain(schema, name, cohort.of(fold.train), seed)
@@ -217,13 +218,15 @@ def light(schema: Schema) -> Schema:
     """The schema without what only costs time in the canary.
 
     Uniform shrinkage multiplies a fold's linear predictor by one positive number, so it changes no rank within a fold.
-    A Rad-score looks at its first region: choosing among regions repeats the same steps on inner folds, and part (a)
+    A network is trained from one seed. A Rad-score looks at its first region: choosing among regions repeats the same steps on inner folds, and part (a)
     runs it in full.
     """
     data = schema.model_dump(mode="json")
     for block in data["predictors"].values():
         if block["kind"] == "nomogram" and block["shrink"] == "uniform":
             block["shrink"] = "none"
+        if block["kind"] == "network":
+            block["seeds"] = 1
         if block["kind"] == "radscore" and block["region"] == "best":
             regions = settings_of(schema, block["inputs"][0]).regions
             block["region"] = regions[0]
@@ -268,7 +271,7 @@ def overwrite_patients(
         for j in places:
             cells[i][j] = table.rows[donors[patient]][j]
     out = build_cohort(loaded, replace(table, rows=tuple(tuple(row) for row in cells))).cohort
-    if not cohort.features:
+    if not cohort.features and not cohort.images:
         return out
     # Whoever has no usable image is in neither cohort; a donor without one leaves the patient's own features.
     place = {unit: i for i, unit in enumerate(cohort.units)}
@@ -280,7 +283,11 @@ def overwrite_patients(
     known = np.array([i for i, unit in enumerate(out.units) if source[unit] >= 0], dtype=np.intp)
     out = out.take(known)
     rows = np.array([source[unit] for unit in out.units], dtype=np.intp)
-    return replace(out, features={name: features.take(rows) for name, features in cohort.features.items()})
+    return replace(
+        out,
+        features={name: features.take(rows) for name, features in cohort.features.items()},
+        images={key: images.take(rows) for key, images in cohort.images.items()},
+    )
 
 
 def permute_outcomes(cohort: Cohort, rng: np.random.Generator) -> Cohort:
@@ -300,8 +307,22 @@ def permute_outcomes(cohort: Cohort, rng: np.random.Generator) -> Cohort:
 def _area(outcome: Outcome | None, lp: NDArray[np.float64]) -> float:
     if isinstance(outcome, SurvivalOutcome):
         return harrell_c(outcome.time, outcome.event, lp).value
+    if isinstance(outcome, ClassOutcome):
+        return _mean_area(outcome, lp)
     assert isinstance(outcome, BinaryOutcome)
     return auc(outcome.y, lp)
+
+
+def _mean_area(outcome: ClassOutcome, lp: NDArray[np.float64]) -> float:
+    """Mean AUC of the leaves against the rest, over those that some unit has and some has not."""
+    nodes, areas = outcome.tree.nodes, []
+    for leaf in outcome.tree.leaves:
+        own = outcome.node[outcome.full] == nodes.index(leaf)
+        if own.any() and not own.all():
+            areas.append(auc(own.astype(float), lp[outcome.full, nodes.index(leaf)]))
+    if not areas:
+        raise NotEstimableError("no class has units on both sides in this fold")
+    return float(np.mean(areas))
 
 
 def summarise(areas: Sequence[float]) -> Canary | None:
@@ -319,6 +340,8 @@ def _needless(job: _Job) -> str:
     """Why a twin has nothing to show for this predictor; empty when it has."""
     if job.pipeline == "study":
         return ""
+    if isinstance(job.schema.predictors[job.predictor], NetworkPredictor | StackPredictor):
+        return "" if job.pipeline == "selection" else "networks and stacks have one twin: fitted to all patients"
     if isinstance(job.schema.predictors[job.predictor], RadscorePredictor):
         return "" if job.pipeline == "selection" else "a Rad-score imputes nothing and is fed by nothing"
     fed = [item for item in job.schema.ancestors(job.predictor) if item in job.schema.radiomics()]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import BinaryOutcome, Cohort, EventOutcome, FeatureTable
 from osml.cohort.splits import derive_seed
 from osml.files import write_json
-from osml.predictors.chain import Chain, training_design
+from osml.predictors.chain import Chain, fit_chain, training_design
 from osml.predictors.contract import Design, Prediction
 from osml.predictors.learn import Learnt, complete, fit_recipe_imputer, learn, make_terms
 from osml.predictors.nomogram import fold_numbers
@@ -28,6 +28,7 @@ from osml.predictors.radscore import FittedRadscore, radscore_recipe
 from osml.predictors.radscore_fit import fit_radscore
 from osml.predictors.recipe import GlmRecipe, InputRecipe, recipe_of
 from osml.schema.model import RadscorePredictor, Schema
+from osml.schema.networks import NetworkPredictor, StackPredictor
 from osml.stats.impute import Imputer
 from osml.stats.select import select_univariable
 from osml.stats.terms import design_matrix
@@ -75,8 +76,10 @@ class LeakyChain:
 
 def fit_twin(
     kind: Twin, schema: Schema, name: str, cohort: Cohort, train: Sequence[str], seed: tuple[int, int, int]
-) -> LeakyChain | LeakyRadscore:
+) -> LeakyChain | LeakyRadscore | LeakyWhole:
     """Fit a twin: `cohort` holds all patients, which is the leak; only `train` should have been seen."""
+    if isinstance(schema.predictors[name], NetworkPredictor | StackPredictor):
+        return LeakyWhole(fit_chain(schema, name, cohort, seed))
     if isinstance(schema.predictors[name], RadscorePredictor):
         return _radscore_twin(schema, name, cohort, train, seed)
     recipe = recipe_of(schema, name)
@@ -121,6 +124,21 @@ class LeakyRadscore:
         """The score and what leaked into it."""
         self.fitted.save(folder)
         write_json(folder / "twin.json", list(self.chosen))
+
+
+@dataclass(frozen=True)
+class LeakyWhole:
+    """A network or stack that was fitted to all patients, test patients included."""
+
+    chain: Chain
+
+    def predict(self, cohort: Cohort) -> Prediction:
+        """As the predictor predicts."""
+        return self.chain.predict(cohort)
+
+    def save(self, folder: Path) -> None:
+        """What it learnt."""
+        self.chain.save(folder)
 
 
 def _radscore_twin(

@@ -19,7 +19,7 @@ from osml.evaluation.discrimination import auc
 from osml.predictors import registry
 from osml.predictors.chain import Chain, fit_chain, load_chain, out_of_fold, training_design, upstream_of
 from osml.predictors.contract import Design, Fitted, Prediction
-from osml.predictors.registry import Kind
+from osml.predictors.registry import Fitting, Kind
 from osml.schema.load import load_schema
 from osml.schema.model import Schema
 
@@ -56,12 +56,12 @@ def memorising(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictors called `memory` memorise; the others stay what they are."""
     real = registry.KINDS["nomogram"]
 
-    def fit(schema: Schema, name: str, design: Design, seed: np.random.SeedSequence, final: bool) -> Fitted:
-        if name != "memory":
-            return real.fit(schema, name, design, seed, final)
-        outcome = design.cohort.outcome
-        assert isinstance(outcome, BinaryOutcome)
-        return Memory({p: 9.0 if y else -9.0 for p, y in zip(design.cohort.patients, outcome.y, strict=True)})
+    def fit(fitting: Fitting) -> Fitted:
+        if fitting.name != "memory":
+            return real.fit(fitting)
+        cohort = fitting.design.cohort
+        assert isinstance(cohort.outcome, BinaryOutcome)
+        return Memory({p: 9.0 if y else -9.0 for p, y in zip(cohort.patients, cohort.outcome.y, strict=True)})
 
     monkeypatch.setitem(registry.KINDS, "nomogram", Kind(fit, real.load))
 
