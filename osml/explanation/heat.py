@@ -1,4 +1,4 @@
-"""A heat map over its picture: colour where it is warm, the picture itself where it is not, a line around the warm half."""
+"""A heat map over its picture: colour where it is warm, the picture itself where it is not, a line at half the heat."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -69,7 +69,10 @@ class Network(nn.Module):
 
     def forward(self, batch: Mapping[str, Items], n: int) -> Outputs:
         """Outputs for the n rows of a batch; every modality of the recipe must be in it, if with no items."""
-        items = [self._encoded(k, batch[m.name]) for k, m in enumerate(self.recipe.modalities)]
+        return self.fused([self._encoded(k, batch[m.name]) for k, m in enumerate(self.recipe.modalities)], n)
+
+    def fused(self, items: Sequence[Items], n: int) -> Outputs:
+        """Outputs for n rows whose pictures are vectors already: one entry per modality of the recipe, in its order."""
         # All but the encoders is small: half precision would cost digits and save nothing.
         with torch.autocast(items[0].owner.device.type, enabled=False):
             vectors, presence = zip(*(self._vectors(k, part, n) for k, part in enumerate(items)), strict=True)
