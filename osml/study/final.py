@@ -18,13 +18,15 @@ from osml.predictors.nomogram import Development
 from osml.predictors.nomogram import develop as develop_nomogram
 from osml.predictors.recipe import recipe_of
 from osml.runs.directory import RunDirectory
-from osml.runs.store import PredictionRow
+from osml.runs.extras import read_extras
+from osml.runs.store import PredictionRow, read_predictions
 from osml.schema.load import LoadedSchema
 from osml.schema.model import NomogramPredictor
-from osml.study.compare import compare_folds, compare_test_set
+from osml.study.compare import compare_classes, compare_folds, compare_test_set
 from osml.study.decision import decision_binary
 from osml.study.judge import collect, flat, judge_binary, judge_development
 from osml.study.judge_classes import judge_classes
+from osml.study.judge_inputs import judge_inputs
 from osml.study.judge_survival import judge_survival, judge_survival_development
 from osml.study.late_checks import late_findings
 from osml.study.model_checks import candidate_parameters
@@ -60,9 +62,14 @@ def finish(
     write_tables(schema, cohort, run.path / "tables", schema.validation.seed)
     write_table_two(schema, cohort, folds, run.path / "tables")
     developed = cohort.of(development_patients(cohort, folds, schema.validation.split))
+    extras = read_extras(run.path / "extras.parquet")
+    stored = run.path / "ablation.parquet"
+    less = read_predictions(stored) if stored.is_file() else []
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]
         facts = _honest(loaded, cohort, folds, mine)
+        if not facts["failed_folds"]:
+            facts |= judge_inputs(mine, extras, less, cohort, folds, schema, probabilities_hidden(schema))
         drawn = isinstance(schema.predictors[name], NomogramPredictor)
         try:
             if drawn:
@@ -192,6 +199,9 @@ def _comparisons(
         return []
     binary = isinstance(cohort.outcome, BinaryOutcome)
     ranked = [name for name in names if not predictors[name]["failed_folds"]]
+    if isinstance(cohort.outcome, ClassOutcome):
+        found = {name: predictors[name] for name in ranked}
+        return compare_classes(names, found, folds, len(cohort.patient_ids), schema.validation.split.kind)
     if binary and schema.validation.split.kind in ("holdout", "time"):
         sets = {name: collect([r for r in rows if r.predictor == name], cohort, folds)[0] for name in ranked}
         return compare_test_set(names, sets)
@@ -214,7 +224,8 @@ def _header(cohort: Cohort) -> tuple[str, ...]:
 def _row(name: str, facts: dict[str, Any]) -> tuple[Any, ...]:
     if "macro_f1" in facts.get("out_of_fold", {}):
         names = ("macro_f1", "accuracy", "macro_auc")
-        honest = [flat(facts, "out_of_fold", key) for key in names]
+        place = ("out_of_fold",) if flat(facts, "out_of_fold", "macro_f1") is not None else ("out_of_fold", "pooled")
+        honest = [flat(facts, *place, key) for key in names]
         return (name, *honest, flat(facts, "apparent", "macro_f1"), facts["folds"], facts["failed_folds"])
     key = "auc" if "auc" in facts.get("out_of_fold", {}) else "c"
     area = facts.get("out_of_fold", {}).get(key, {})
