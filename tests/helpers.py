@@ -147,6 +147,49 @@ def image_schema() -> dict[str, Any]:
     return data
 
 
+def hierarchy_target(**changes: Any) -> dict[str, Any]:
+    """A target of three classes in a tree, one of whose values stops at the inner node."""
+    target = {
+        "kind": "hierarchy", "column": "tissue", "tree": ["non_tumor", {"tumor": ["non_viable", "viable"]}],
+        "partial": {"mixed": "tumor"},
+    }  # fmt: skip
+    return {**target, **changes}
+
+
+def network_schema() -> dict[str, Any]:
+    """A valid schema of rows with classes in a tree, in which every key about networks and tiles is written."""
+    data = minimal_schema()
+    data["cohort"] |= {"row": "tile_id", "position": {"slide": "slide", "x": "x", "y": "y", "size": 1024}}
+    data["target"] = hierarchy_target()
+    lab = {"kind": "lab", "unit": "U/L", "kit": {"low": 40, "high": 120}, "available": "visit"}
+    data["inputs"] |= {
+        "alp": lab, "ldh": lab,
+        "tile": {"kind": "image", "column": "path", "several": False, "orientation": "free", "mpp": 0.5,
+                 "available": "visit"},
+        "slide_view": {"kind": "image", "column": "overview", "available": "visit"},
+        "nuclei": {"kind": "radiomics", "of": "tile", "mask": "nuclei", "channels": ["haematoxylin", "grey"],
+                   "classes": ["firstorder", "glcm"]},
+    }  # fmt: skip
+    encoder = {"model": "default", "weights": "weights.safetensors", "tune": "lora", "rank": 4, "size": 224,
+               "scale": "resize"}  # fmt: skip
+    train = {
+        "preset": "fine-tune", "epochs": 9, "batch": 16, "optimizer": "adamw", "rate": 0.001, "encoder_rate": 0.0001,
+        "weight_decay": 0.01, "patience": 3, "ema": 0.99,
+    }  # fmt: skip
+    shared = {"kind": "network", "inputs": ["tile", "nuclei", "age", "sex", "alp"], "fusion": "gated", "width": 64}
+    data["predictors"] = {
+        "net": {
+            **shared, "label": "Network", "encoders": {"tile": encoder},
+            "encode": {"age": {"divide": 100}, "alp": "kit"}, "reduce": "attention", "head": "tree",
+            "node_weights": {"kind": "uncertainty", "eta": 0.5}, "dropout": 0.2, "modality_dropout": 0.2, "seeds": 2,
+            "train": train, "calibrate": "temperature", "abstain": 0.1, "ablation": "inputs",
+        },
+        "flat": {"kind": "network", "inputs": ["tile", "age"], "head": "flat", "head_dropout": 0.1},
+        "both": {"kind": "stack", "label": "Stack", "inputs": ["net", "flat"], "method": "mean"},
+    }  # fmt: skip
+    return data
+
+
 def write_schema(folder: Path, data: Mapping[str, Any], name: str = "study.yaml") -> Path:
     """Write a schema as block-style YAML, one key a line."""
     yaml = YAML(typ="safe", pure=True)

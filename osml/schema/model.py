@@ -39,6 +39,15 @@ class Study(Block):
     synthetic: Text | None = Field(None, description="says that the data are simulated; printed in every output")
 
 
+class Position(Block):
+    """Where tiles lie on their slides."""
+
+    slide: Text = Field(description="column of the slide; a slide belongs to one patient")
+    x: Text = Field(description="column of the left edge, in pixels of the slide")
+    y: Text = Field(description="column of the upper edge")
+    size: Annotated[Number, Field(gt=0, description="side of a tile, in the same pixels")]
+
+
 class CohortBlock(Block):
     """The table and how its rows become patients."""
 
@@ -133,15 +142,6 @@ def tree_of(target: ClassesTarget) -> LabelTree:
 
 
 Target = Annotated[BinaryTarget | SurvivalTarget | ClassesTarget, Field(discriminator="kind")]
-
-
-class Position(Block):
-    """Where tiles lie on their slides."""
-
-    slide: Text = Field(description="column of the slide; a slide belongs to one patient")
-    x: Text = Field(description="column of the left edge, in pixels of the slide")
-    y: Text = Field(description="column of the upper edge")
-    size: Annotated[Number, Field(gt=0, description="side of a tile, in the same pixels")]
 
 
 class Decision(Block):

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from helpers import full_schema, image_schema, minimal_schema, survival_target
+from helpers import full_schema, image_schema, minimal_schema, network_schema, survival_target
 from pydantic import BaseModel
 
 from osml.schema.model import Schema
@@ -19,7 +19,10 @@ def documents() -> list[dict[str, Any]]:
     """Valid schemas that together write every key of every block."""
     survival = minimal_schema()
     survival["target"] = survival_target(positive="1", negative="0", censor_at=60, competing=["relapse"])
-    out = [full_schema(), survival, image_schema()]
+    classes = network_schema()
+    classes["target"] = {"kind": "multiclass", "column": "tissue", "classes": ["bone", "cartilage", "fat"]}
+    classes["predictors"] = {"flat": classes["predictors"]["flat"]}
+    out = [full_schema(), survival, image_schema(), network_schema(), classes]
     splits = [
         {"kind": "leave_one_patient_out"},
         {"kind": "leave_one_group_out", "column": "centre"},

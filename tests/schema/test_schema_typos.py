@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -52,8 +53,9 @@ def _choices() -> list[tuple[str, str, int, tuple[Any, ...], tuple[str, ...]]]:
     """Keys whose values are words of a fixed list, kinds among them."""
     out = []
     for block, key, number, path in KEYS:
-        words = _words(blocks()[block].model_fields[key].annotation)
-        if words:
+        annotation = blocks()[block].model_fields[key].annotation
+        words = _words(annotation)
+        if words and not _takes_any_text(annotation):
             out.append((block, key, number, path, words))
     return out
 
@@ -64,16 +66,28 @@ def _words(annotation: Any) -> tuple[str, ...]:
     return tuple(word for part in typing.get_args(annotation) for word in _words(part))
 
 
+def _takes_any_text(annotation: Any) -> bool:
+    """Whether a text that is no word of the list is a value as well: `weights` is `hub` or the path of a file."""
+    return annotation is str or (
+        typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated)
+        and any(_takes_any_text(part) for part in typing.get_args(annotation))
+    )
+
+
 CHOICES = _choices()
 
 
 def test_the_walk_meets_every_kind_and_choice() -> None:
     kinds = {block for block, key, *_ in CHOICES if key == "kind"}
     assert {"BinaryTarget", "SurvivalTarget", "LabInput", "KFold", "Holdout", "NomogramPredictor"} <= kinds
+    assert {"MulticlassTarget", "HierarchyTarget", "NetworkPredictor", "StackPredictor", "NodeWeights"} <= kinds
     others = {(block, key) for block, key, *_ in CHOICES if key != "kind"}
     assert {
         ("Study", "sampling"), ("Schema", "missing"), ("NomogramPredictor", "select"), ("NomogramPredictor", "terms"),
-        ("SurvivalTarget", "unit"), ("Censored", "below"), ("Validation", "inner"),
+        ("SurvivalTarget", "unit"), ("Censored", "below"), ("Validation", "inner"), ("EncoderBlock", "tune"),
+        ("Train", "preset"), ("NetworkPredictor", "encode"), ("NetworkPredictor", "calibrate"),
+        ("RadiomicsInput", "mask"), ("RadiomicsInput", "channels"), ("ImageInput", "orientation"),
+        ("StackPredictor", "method"),
     } <= others  # fmt: skip
 
 
@@ -87,7 +101,7 @@ def test_misspelt_choice(
         value = value[part]
     if isinstance(value, dict) and key in ("terms", "encode"):
         here = (*path, next(name for name, item in value.items() if isinstance(item, str)))
-    if key in ("filters", "classes"):
+    if key in ("filters", "classes", "channels"):
         here = (*path, 0)
     word = words[0]
     wrong = word + word[-1] + "q"
