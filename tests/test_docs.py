@@ -87,8 +87,8 @@ def schema_keys() -> dict[tuple[str, str], Any]:
     def block(model: type[BaseModel], path: str) -> None:
         kind = model.model_fields.get("kind")
         name = path or "Top level"
-        if kind is not None:
-            name = f"{path}, kind: {typing.get_args(kind.annotation)[0]}"
+        if kind is not None and len(kinds := typing.get_args(kind.annotation)) == 1:  # else it is a choice, not a block
+            name = f"{path}, kind: {kinds[0]}"
         for key, field in model.model_fields.items():
             default = field.get_default(call_default_factory=True)
             if isinstance(default, BaseModel):
