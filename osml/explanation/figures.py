@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.errors import InvalidInputError
+from osml.errors import InvalidInputError, NotEstimableError
 from osml.explanation.drawing import BLUE, GREEN, GRID, INK, PAPER, PURPLE, QUIET, VERMILLION, grid, new_figure, pen
 from osml.explanation.run import Column, Explained
 
@@ -20,6 +20,7 @@ Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 MOST_INPUTS = 20
 # (words, colour, marker, filled): thirds of a number, or reference and other level of a category.
 _THIRDS = (("low third", BLUE, "v"), ("middle third", QUIET, "o"), ("high third", VERMILLION, "^"))
+_MANY = ("many numbers together", INK, "o")
 _LEVELS = (("reference level", PURPLE, "s"), ("another level", GREEN, "D"))
 
 
@@ -66,7 +67,9 @@ def summary_figure(explained: Explained) -> tuple[Figure, Table]:
 def dependence_figure(explained: Explained) -> tuple[Figure, Table]:
     """One panel an input: its value against its contribution, one mark a patient; hollow marks were imputed."""
     shap = explained.shap
-    order = shap.order[:MOST_INPUTS]
+    order = [j for j in shap.order if not explained.columns[j].many][:MOST_INPUTS]
+    if not order:
+        raise NotEstimableError("no input has a value of its own to draw its contribution against")
     wide = 2 if len(order) > 1 else 1
     tall = -(-len(order) // wide)
     limits = _padded(shap.values)
@@ -83,8 +86,9 @@ def dependence_figure(explained: Explained) -> tuple[Figure, Table]:
             figure.supxlabel("hollow: imputed value", fontsize=8, color=QUIET)
     header = ("input", "value", "contribution", "imputed")
     rows = [
-        (c.name, c.levels[int(c.x[i])] if c.levels else float(c.x[i]), float(shap.values[i, j]), int(c.imputed[i]))
+        (c.name, _cell(c, c.x[i]), float(shap.values[i, j]), int(c.imputed[i]))
         for j, c in enumerate(explained.columns)
+        if not c.many
         # By value, so that a row does not lead back to a patient's place in the cohort.
         for i in np.lexsort((shap.values[:, j], c.x))
     ]
@@ -142,6 +146,8 @@ def typical_units(explained: Explained) -> tuple[int, int]:
 
 def _kinds(column: Column) -> list[tuple[str, str, str, NDArray[np.bool_]]]:
     x = column.x
+    if column.many:
+        return [(*_MANY, np.ones(len(x), dtype=bool))]
     if column.levels:
         return [(*_LEVELS[0], x == 0), (*_LEVELS[1], x > 0)]
     known = x[~np.isnan(x)]
@@ -167,7 +173,7 @@ def _swarm(x: Float) -> Float:
 def _legend(figure: Figure, seen: dict[str, tuple[str, str]]) -> None:
     from matplotlib.lines import Line2D
 
-    order = [words for words, _, _ in (*_THIRDS, *_LEVELS)] + ["missing"]
+    order = [words for words, _, _ in (*_THIRDS, *_LEVELS, _MANY)] + ["missing"]
     handles = [
         Line2D([], [], linestyle="", marker=seen[words][1], color=seen[words][0], markersize=5, label=words)
         for words in order
@@ -190,6 +196,12 @@ def _dependence(axes: Axes, column: Column, shap: Float) -> None:
         axes.scatter(place[mine], shap[mine], s=10, facecolors=face, edgecolors=BLUE, alpha=0.75, linewidths=0.7)
     axes.set_xlabel(column.title, fontsize=8.5)
     grid(axes, "y")
+
+
+def _cell(column: Column, x: float) -> Any:
+    if np.isnan(x):
+        return "missing"
+    return column.levels[int(x)] if column.levels else float(x)
 
 
 def _short(text: str) -> str:

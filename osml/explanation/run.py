@@ -34,7 +34,10 @@ MOST_CALLS = 2_000_000  # predicted rows up to which all coalitions are walked
 
 @dataclass(frozen=True)
 class Column:
-    """One input as it is drawn: `x` are values or level positions, `imputed` marks what was not measured."""
+    """One input as it is drawn: `x` are values or level positions, `imputed` marks what was not measured.
+
+    many : many numbers that come together (radiomics): no single value stands for them, `x` is NaN
+    """
 
     name: str
     label: str
@@ -42,6 +45,7 @@ class Column:
     levels: tuple[str, ...]
     x: Float
     imputed: NDArray[np.bool_]
+    many: bool = False
 
     @property
     def title(self) -> str:

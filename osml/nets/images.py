@@ -127,8 +127,12 @@ def crops(pixels: Pixels, size: int, name: str = "picture") -> Pixels:
             f"{name}: {width}×{height} px; a crop at native scale has {size}×{size}",
             do="Use `scale: resize`, or pictures of a higher resolution.",
         )
-    corners = [(y, x) for y in _offsets(height, size) for x in _offsets(width, size)]
-    return np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
+    return np.stack([pixels[y : y + size, x : x + size] for y, x in corners(height, width, size)])
+
+
+def corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
+    """Upper left corners (y, x) of the `crops` of a picture, in their order."""
+    return [(y, x) for y in _offsets(height, size) for x in _offsets(width, size)]
 
 
 def stack_images(
