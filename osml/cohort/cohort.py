@@ -150,7 +150,7 @@ class Cohort:
     files : image input, or `input.mask` and alike → path of each unit as the table gives it, "" = missing
     features : radiomics input → its features
     several : image input with `several: true` → the paths of each unit
-    images : what networks read, by `osml.features.image_key`
+    images : what networks read, by `osml.features.images.ImagePlan.key`
     """
 
     units: tuple[str, ...]

@@ -39,7 +39,7 @@ def _labels(
 ) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
     tree = tree_of(target)
     partial = target.partial if isinstance(target, HierarchyTarget) else {}
-    known = {name: tree.nodes.index(partial.get(name, name)) for name in (*tree.leaves, *partial)}
+    known = {name: tree.nodes.index(partial.get(name, name)) for name in (*tree.nodes, *partial)}
     cells = table.column(target.column)
     node = np.full(len(cells), -1, dtype=np.intp)
     problems = []

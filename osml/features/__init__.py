@@ -97,19 +97,17 @@ def check_settings(loaded: LoadedSchema) -> None:
     """Raise SchemaError, with its line, for settings or regions that no extraction could use."""
     schema, where = loaded.schema, loaded.where
     for name, block in schema.radiomics().items():
-        if block.mask is not None:
-            continue
         try:
-            settings = settings_of(schema, name)
+            regions = settings_of(schema, name).regions if block.mask is None else (block.mask,)
         except InvalidInputError as error:
             raise SchemaError(f"{where('inputs', name)}: {error.what}", why=error.why, do=error.do) from None
         for predictor, user in schema.predictors.items():
             if not isinstance(user, RadscorePredictor) or name not in user.inputs:
                 continue
-            if user.region not in ("best", *settings.regions):
+            if user.region not in ("best", *regions):
                 raise SchemaError(
                     f"{where('predictors', predictor, 'region')}: {name!r} has no region {user.region!r}",
-                    do=f"Regions: best, {', '.join(settings.regions)}.",
+                    do=f"Regions: best, {', '.join(regions)}.",
                 )
 
 
@@ -178,7 +176,7 @@ def compute_features(
                 lost.append(Unusable(item.row, name, result.reason, result.message))
             for path in (item.image, item.mask, item.body):
                 if path and path not in hashes and (root / path).exists():
-                    hashes[path] = _digest(root / path)
+                    hashes[path] = digest_of_image(root / path)
         tables[name], regions[name] = _gathered(schema, name, block, readable, plan)
     return Features(tables, tuple(lost), regions, hashes)
 
@@ -215,7 +213,7 @@ def _tile_table(
             lost.append(Unusable(here[k], name, result.reason, f"{units[here[k]]}: {result.what}"))
         else:
             found[here[k]] = result
-            hashes[paths[here[k]]] = _digest(root / paths[here[k]])
+            hashes[paths[here[k]]] = digest_of_image(root / paths[here[k]])
     columns = tuple(next(iter(found.values()), {}))
     x = np.full((len(paths), len(columns)), np.nan)
     for i, values in found.items():
@@ -302,7 +300,7 @@ def _gathered(
     return FeatureTable(columns, x, readings), lines
 
 
-def _digest(path: Path) -> str:
+def digest_of_image(path: Path) -> str:
     """Of all files of an image; what cannot be listed has no content that two patients could share."""
     from osml.cache import content_key
     from osml.imaging.errors import ImagingError

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort, ImageTable
-from osml.features import NO_PATH, Unusable
+from osml.features import NO_PATH, Unusable, digest_of_image
 from osml.files import atomic_write
-from osml.schema.images import ImageInput
+from osml.schema.images import ImageInput, VolumeInput
 from osml.schema.model import FileInput, Schema
 from osml.schema.networks import EncoderBlock
 
@@ -153,8 +153,12 @@ def compute_images(
         bad = {failure.index for failure in failures}
         for failure in failures:
             row = int(owner[failure.index])
-            lost.append(Unusable(row, plan.input, failure.reason, f"{units[row]}: {failure.detail}"))
+            one = Unusable(row, plan.input, failure.reason, f"{units[row]}: {failure.detail}")
+            lost += [one] if one not in lost else []  # a second plan reads the same files
         hashes |= {name: digest for name, digest in zip(names, digests, strict=True) if digest is not None}
+        if isinstance(schema.inputs[plan.input], VolumeInput):  # drawings depend on masks; patients may share the image
+            drawn = {paths[plan.input][i][0] for i in set(owner.tolist())}
+            hashes |= {path: digest_of_image(root / path) for path in drawn}
         good = np.array([k for k in range(len(pictures)) if k not in bad], dtype=np.intp)
         stored = _stored(folder, plan, [digests[k] or "" for k in good], values[good]) if keep else values[good]
         tables[plan.key] = ImageTable(stored, np.arange(len(good), dtype=np.intp), owner[good])

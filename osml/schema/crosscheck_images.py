@@ -45,6 +45,9 @@ def _radiomics(
             yield Problem((*path, "of"), f"there is no input {source!r}", hint(source, images))
         elif source not in images:
             yield Problem((*path, "of"), f"{source!r} is not a volume or an image", hint(source, images))
+        elif inputs[source].get("several"):
+            message = f"{source!r} has several pictures of a patient: radiomics describe one"
+            yield Problem((*path, "of"), message, "Use `cohort.row`, or an input without `several`.")
         elif "mask" in block:
             yield from _coloured(path, block, inputs[source])
         elif "mask" not in inputs[source]:

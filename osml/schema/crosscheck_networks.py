@@ -17,8 +17,6 @@ HEADS = {
     "hierarchy": ("flat", "tree"),
     "survival": ("cox", "discrete_time"),
 }
-# Presets that stop on inner patients; the others have a fixed number of epochs.
-STOPPING = ("embeddings", "fine-tune")
 
 
 def network_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -49,6 +47,8 @@ def _classes(data: Mapping[str, Any]) -> Iterator[Problem]:
     classes = [_text(c) for c in _list(target, "classes")]
     for name in sorted({c for c in classes if c is not None and classes.count(c) > 1}):
         yield Problem(("target", "classes"), f"class {name!r} stands twice")
+    if "" in classes:
+        yield Problem(("target", "classes", classes.index("")), "a class has a name; an empty cell is a missing one")
     tree = target.get("tree")
     if target["kind"] == "hierarchy" and isinstance(tree, list):
         leaves, inner = _nodes(tree)
@@ -98,7 +98,7 @@ def _network(
     yield from _named(path, "encode", block, used, inputs, ("number", "lab"))
     for item, how in _block(block, "encode").items():
         lab = inputs.get(item, {})
-        if how == "kit" and (lab.get("kind") != "lab" or "kit" not in lab):
+        if how == "kit" and (lab.get("kind") == "number" or (lab.get("kind") == "lab" and "kit" not in lab)):
             message = f"'kit' needs the kit range of {item!r}"
             yield Problem((*path, "encode", item), message, "It is for labs with `kit: {low: …, high: …}`.")
     for item, encoder in _block(block, "encoders").items():
@@ -120,8 +120,11 @@ def _network(
         yield Problem((*path, "width"), "width is a setting of gated and film")
     if "head_dropout" in block and fusion != "concat":
         yield Problem((*path, "head_dropout"), "head_dropout is a setting of concat")
-    if fusion != "concat" and len(used) < 2:
-        yield Problem((*path, "fusion"), f"{fusion} needs several inputs; this predictor has one")
+    # Values of the table are one vector.
+    parts = {"the table" if inputs.get(i, {}).get("kind") not in (*IMAGES, "radiomics") else i for i in used}
+    if fusion in ("gated", "film") and len(parts) < 2:
+        message = f"{fusion} needs two or more of: an image, radiomics, the table; this predictor has one"
+        yield Problem((*path, "fusion"), message)
     yield from _training(path, block, target, inner)
     if block.get("ablation") == "inputs" and len(used) > MOST_INPUTS:
         message = f"{len(used)} inputs have {2 ** len(used) - 2} subsets, each trained in every fold"
@@ -133,6 +136,10 @@ def _training(path: tuple[Key, ...], block: Mapping[str, Any], target: str, inne
     if "patience" in train and not inner:
         message = "early stopping needs patients held inside the training fold, but `validation.inner` is none"
         yield Problem((*path, "train", "patience"), message, "Remove it, or give `inner: {folds: 5}`.")
+    encoders = _block(block, "encoders").values()
+    if "encoder_rate" in train and all(_text(_get(e, "tune")) in (None, "frozen") for e in encoders):
+        message = "encoder_rate is for encoders that are tuned; all of this predictor's are frozen"
+        yield Problem((*path, "train", "encoder_rate"), message, "Remove it, or give an encoder `tune: lora` or full.")
     calibrate = block.get("calibrate")
     if calibrate == "platt" and target != "binary":
         yield Problem((*path, "calibrate"), "platt is for binary targets", "Use temperature.")
@@ -194,6 +201,10 @@ def _blocks(value: Any) -> dict[str, dict[str, Any]]:
 def _block(block: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = block.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _get(block: Any, key: str) -> Any:
+    return block.get(key) if isinstance(block, dict) else None
 
 
 def _list(block: Mapping[str, Any], key: str) -> list[Any]:

@@ -121,7 +121,7 @@ class HierarchyTarget(Block):
     """Classes that form a tree: first which branch, then which class in it."""
 
     kind: Literal["hierarchy"]
-    column: Text = Field(description="column of the class; its values are leaves of the tree, or keys of `partial`")
+    column: Text = Field(description="column of the class; its values are nodes of the tree, or keys of `partial`")
     tree: Annotated[
         tuple[Any, ...],
         BeforeValidator(_tree),

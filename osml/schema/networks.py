@@ -26,7 +26,9 @@ class EncoderBlock(Block):
         "frozen", description="frozen: vectors are computed once and cached; lora, full: trained too, on a GPU"
     )
     rank: Annotated[Whole, Field(ge=1)] = Field(8, description="of `tune: lora`")
-    size: Whole | None = Field(None, description="side of the input in pixels; default: what the weights were made for")
+    size: Annotated[Whole, Field(ge=1)] | None = Field(
+        None, description="side of the input in pixels; default: what the weights were made for"
+    )
     scale: Literal["resize", "native"] = Field(
         "resize",
         description="native: crops at full resolution, mean and maximum of their vectors; frozen encoders only",

@@ -144,8 +144,8 @@ def _lost(cohort: Cohort, gone: np.ndarray[Any, np.dtype[np.bool_]], unusable: S
     if not gone.any():
         return []
     reasons: dict[str, int] = {}
-    for lost in unusable:
-        reasons[f"{lost.input} {lost.reason}"] = reasons.get(f"{lost.input} {lost.reason}", 0) + 1
+    for _, told in sorted({(lost.row, f"{lost.input} {lost.reason}") for lost in unusable}):  # one may have several
+        reasons[told] = reasons.get(told, 0) + 1
     evidence = f"{int(gone.sum())} of {len(gone)}: " + ", ".join(f"{n} {reason}" for reason, n in reasons.items())
     groups = cohort.outcome_groups()
     if isinstance(cohort.outcome, ClassOutcome):
