@@ -1,8 +1,8 @@
 """SHAP values of a network's table inputs with its pictures held fixed, and of the predictors that a stack combines.
 
 Out-of-fold: each unit is explained by the network of the fold that did not train on it, against training units of that
-fold. An input outside a coalition takes a training unit's value, with its reference range or its being missing; radiomics
-are swapped as a whole.
+fold. An input outside a coalition takes a training unit's value, with its reference range or as missing; radiomics are
+swapped as a whole.
 """
 
 from __future__ import annotations
