@@ -6,7 +6,8 @@ import importlib.util
 import os
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Tensors = dict[str, "torch.Tensor"]
+FOLDERS = "OSML_WEIGHTS"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 # What training scripts wrap a state dict in, and what DataParallel puts before every name.
 WRAPPERS, PREFIX = ("state_dict", "model_state_dict", "model"), "module."
@@ -280,13 +282,26 @@ def _in_package(known: Packaged) -> FoundWeights | None:
 
 
 def _folder_files() -> list[Path]:
-    named = os.environ.get("OSML_WEIGHTS")
-    if not named:
-        return []
-    folder = Path(named)
-    if not folder.is_dir():
-        raise WeightsError(f"$OSML_WEIGHTS names {folder}, which is not a folder")
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    out: list[Path] = []
+    for folder in map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))):
+        if not folder.is_dir():
+            raise WeightsError(f"$OSML_WEIGHTS names {folder}, which is not a folder")
+        out += sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    return out
+
+
+@contextmanager
+def folders_at_hand(folders: Iterable[Path]) -> Iterator[None]:
+    """Weights in these folders are found by their hash, here and in workers, as if $OSML_WEIGHTS named them, too."""
+    before = os.environ.get(FOLDERS)
+    os.environ[FOLDERS] = os.pathsep.join([*dict.fromkeys(map(str, folders)), *filter(None, [before])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FOLDERS]
+        else:
+            os.environ[FOLDERS] = before
 
 
 def _from_hub(model: str) -> FoundWeights:

@@ -37,6 +37,12 @@ class LoadedSchema:
         """The cohort's table, relative to the YAML."""
         return (self.path.parent / self.schema.cohort.table).resolve()
 
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """Files of encoders' weights that the schema names, each once."""
+        blocks = [encoder for net in self.schema.networks().values() for encoder in net.encoders.values()]
+        return tuple(dict.fromkeys(Path(b.weights) for b in blocks if b.weights not in (None, "hub") and b.weights))
+
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, defaults included: what is stored with a run and hashed."""
         return self.schema.model_dump(mode="json")
@@ -45,6 +51,10 @@ class LoadedSchema:
         """SHA-256 of the resolved schema; the spelling of the path to the table does not matter to it."""
         data = self.resolved()
         data["cohort"]["table"] = Path(data["cohort"]["table"]).name
+        for predictor in data["predictors"].values():
+            for encoder in predictor.get("encoders", {}).values():
+                if encoder["weights"] not in (None, "hub"):
+                    encoder["weights"] = Path(encoder["weights"]).name
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -88,7 +98,21 @@ def load_schema(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSchema
     problems += [p for p in found if p.path not in failed]
     if problems or schema is None:
         raise document.fail(problems)
-    return LoadedSchema(schema, document, path.resolve())
+    return LoadedSchema(_with_weights(schema, path.resolve().parent), document, path.resolve())
+
+
+def _with_weights(schema: Schema, folder: Path) -> Schema:
+    """Files of weights are relative to the YAML, wherever the encoder is built."""
+    predictors = dict(schema.predictors)
+    for name, block in schema.networks().items():
+        encoders = {
+            item: encoder
+            if encoder.weights in (None, "hub")
+            else encoder.model_copy(update={"weights": str((folder / str(encoder.weights)).resolve())})
+            for item, encoder in block.encoders.items()
+        }
+        predictors[name] = block.model_copy(update={"encoders": encoders})
+    return schema.model_copy(update={"predictors": predictors})
 
 
 def _apply(document: Document, override: str) -> None:

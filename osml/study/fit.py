@@ -16,8 +16,9 @@ from osml.engine import Outcome as TaskOutcome
 from osml.engine import Progress, run_tasks, single_thread
 from osml.errors import OsmlError
 from osml.features.images import image_plans
-from osml.files import atomic_write, read_json, write_csv, write_json
+from osml.files import atomic_write, read_json, sha256_file, write_csv, write_json
 from osml.nets.device import choose_device
+from osml.nets.weights import folders_at_hand
 from osml.report import make_report
 from osml.runs.cohort_store import write_cohort
 from osml.runs.directory import RunDirectory, environment, run_identity
@@ -94,7 +95,8 @@ def fit(
         if stopped := refusals(loaded, findings):
             raise refuse(stopped)
     built = images.built
-    identity = run_identity(loaded, {built.table.name: built.table.sha256, **images.hashes})
+    weights = {f"weights of {path.name}": sha256_file(path) for path in loaded.weights}
+    identity = run_identity(loaded, {built.table.name: built.table.sha256, **images.hashes, **weights})
     run = RunDirectory.create(runs or Path("runs"), loaded.schema.name, identity, new=new)
     with run.locked() as waited:
         if waited:
@@ -106,7 +108,8 @@ def fit(
             say(f"run       {run.path} (finished before; --new fits again)")
             run.point_latest()
             return FitResult(run, True, read_json(run.path / "metrics.json"), tuple(status.get("failed", ())))
-        return _run(loaded, images, findings, run, workers, say, quiet)
+        with folders_at_hand(path.parent for path in loaded.weights):
+            return _run(loaded, images, findings, run, workers, say, quiet)
 
 
 def _run(
