@@ -50,7 +50,7 @@ def summary_figure(explained: Explained) -> tuple[Figure, Table]:
         axes.set_yticks([-row for row in range(len(order))], [explained.columns[j].label for j in order])
         axes.set_ylim(-len(order) + 0.4, 0.6)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"contribution to the {explained.scale} (right: higher risk)")
+        axes.set_xlabel(f"contribution to the {explained.scale} (right: {_meaning(explained)})")
         grid(axes, "x")
         _legend(figure, seen)
     header = ("input", "mean_absolute", "lowest", "highest", "sampling_error")
@@ -196,6 +196,10 @@ def _dependence(axes: Axes, column: Column, shap: Float) -> None:
         axes.scatter(place[mine], shap[mine], s=10, facecolors=face, edgecolors=BLUE, alpha=0.75, linewidths=0.7)
     axes.set_xlabel(column.title, fontsize=8.5)
     grid(axes, "y")
+
+
+def _meaning(explained: Explained) -> str:
+    return "more likely" if explained.scale.startswith("log P") else "higher risk"
 
 
 def _cell(column: Column, x: float) -> Any:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 from osml.explanation.drawing import save
 from osml.explanation.figures import dependence_figure, summary_figure, typical_units, waterfall_figure
+from osml.explanation.held_out import run_schema
+from osml.explanation.networks import explain_network_run
 from osml.explanation.run import explain_run
 from osml.files import write_csv
+from osml.schema.networks import NetworkPredictor, StackPredictor
 
 
 def write_explanation(run: Path, predictor: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
     """Figures and CSV of a run's final model; the contributions of every training unit stand in contributions.csv.
+
+    Networks and stacks are explained out-of-fold, see `explain_network_run`.
 
     Parameters
     ----------
@@ -25,6 +30,14 @@ def write_explanation(run: Path, predictor: str | None, out: Path | None, say: C
     Path
         The folder written.
     """
+    schema = run_schema(run)
+    if predictor is None:
+        predictor = next((n for n in schema.predictors if (run / "bundle" / "predictors" / n).is_dir()), None)
+    if predictor in schema.predictors and isinstance(schema.predictors[predictor], (NetworkPredictor, StackPredictor)):
+        found = explain_network_run(run, predictor, out=out, say=say)
+        say("          out-of-fold: each unit by the network of the fold that did not train on it")
+        say(f"written   {found['folder']}")
+        return Path(found["folder"])
     explained = explain_run(run, predictor)
     folder = out or run / "explanation" / explained.predictor
     median, high = typical_units(explained)
