@@ -10,7 +10,7 @@ from patient import Patient
 
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Grid
-from osml.serving import FormTable, Model, Row, in_hundred, interval_words, percent, record, statement
+from osml.serving import EQUAL_SHARES, FormTable, Model, Row, in_hundred, interval_words, percent, record, statement
 
 PICTURE_WIDTH = 420
 
@@ -31,10 +31,15 @@ def show(model: Model, patient: Patient) -> None:
     if answers:
         st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
     _regions(patient)
-    for k, column in enumerate(model.columns if result.p else ()):
+    _pictures(model, patient)
+    if model.classes and result.p:
+        _classes(model, result)
+    for k, column in enumerate(model.columns if result.p and not model.classes else ()):
         with st.container(border=True):
             _risk(model, result, k, column)
             charts.icon_array(result.p[k])
+    if not model.classes:
+        _decided(model, result)
     _cautions(model, patient)
     with refusals():
         explanation = model.explain(patient.table, patient.row)
@@ -42,6 +47,8 @@ def show(model: Model, patient: Patient) -> None:
     st.header("What moves this prediction")
     st.markdown(small(f"Against {charts.reference(explanation)}. It describes the model, not causes."))
     charts.contributions(explanation)
+    if model.networked and model.images():
+        st.markdown(small("Where the pictures raise the score, and how inputs are weighed: see the page Explain."))
     for label, inside in scores:
         with st.expander(f"What the {plain(label)} is made of"):
             charts.contributions(inside)
@@ -66,9 +73,48 @@ def _regions(patient: Patient) -> None:
         show_grid(Grid(("Region", "Voxels", "Cut off by the image's border"), rows))
 
 
+def _pictures(model: Model, patient: Patient) -> None:
+    """What a network was given to look at."""
+    measured = patient.table.measured if isinstance(patient.table, FormTable) else None
+    for name, pictures in measured.shown.items() if measured is not None else ():
+        for k, picture in enumerate(pictures):
+            words = model.label(name) + (f", picture {k + 1} of {len(pictures)}" if len(pictures) > 1 else "")
+            st.image(picture, caption=plain(words), alt=words, width=PICTURE_WIDTH)
+
+
+def _classes(model: Model, result: Row) -> None:
+    """Probability of every class as bars and as a table; which one is predicted, or that the model leaves it open."""
+    import charts
+
+    with st.container(border=True):
+        p = dict(zip(model.columns, result.p, strict=True))
+        if result.inside is not None and result.undecided:
+            st.markdown(f"### undecided\n\n{_undecided(result)}")
+            st.markdown(f"Most probable: **{plain(result.predicted)}**, {percent(p[result.predicted])}.")
+        else:
+            st.markdown(f"### {plain(result.predicted)}\n\n**most probable class: {percent(p[result.predicted])}**")
+        if model.equal_shares:
+            st.markdown(small(f"{EQUAL_SHARES}."))
+        charts.class_bars(model.classes, result.p, model.columns, result.inside)
+        st.markdown("Interval: no interval available")
+
+
+def _undecided(result: Row) -> str:
+    inside = ", ".join(result.inside or ())
+    return f"The model leaves this open between: {plain(inside)}." if inside else "No class is likely enough."
+
+
+def _decided(model: Model, result: Row) -> None:
+    """Of an event: the prediction set, where the model makes one."""
+    if result.inside is None:
+        return
+    words = _undecided(result) if result.undecided else f"Decided: {plain(result.inside[0])}."
+    st.markdown(f"**Prediction set.** {words}")
+
+
 def _risk(model: Model, result: Row, k: int, column: str) -> None:
     p, event = result.p[k], str(model.facts["event"])
-    horizon = f" by {column}s" if model.fitted.horizons else ""
+    horizon = f" by {column}s" if model.horizons else ""
     st.markdown(f"### {percent(p)}\n\n**risk of {plain(event + horizon)}**")
     st.markdown(f"Interval: {plain(interval_words(result, k))}")
     words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
@@ -82,26 +128,28 @@ def _cautions(model: Model, patient: Patient) -> None:
     if result.extrapolated:
         far = ", ".join(model.label(name) for name in result.extrapolated)
         st.warning(f"Outside the training range, so the model extrapolates: {plain(far)}.")
+    if result.missing:
+        gone = ", ".join(model.label(name) for name in result.missing)
+        st.warning(f"Not given, so the network does without: {plain(gone)}. It answers as for patients who lack it.")
     asked = {field.name for field in model.form()}
     absent = [model.label(name) for name in result.imputed if name not in asked]
     if absent:
         st.warning(f"Do not exist in this image and were taken at the training mean: {plain(', '.join(absent))}.")
     estimated = [model.label(name) for name in result.imputed if name in asked]
-    if not estimated:
+    if estimated:
+        st.warning(f"Not given and estimated by the model: {plain(', '.join(estimated))}.")
+    if not estimated and not result.missing:
         return
-    st.warning(f"Not given and estimated by the model: {plain(', '.join(estimated))}.")
     gaps = model.gaps(patient.table, patient.row)
     rows = tuple(
         (gap.label, gap.taken, *(f"{percent(a)} to {percent(b)}" for a, b in zip(gap.low, gap.high, strict=True)))
         for gap in gaps
     )
     if rows:
-        columns = (
-            ("Risk if it were measured",) if len(model.columns) == 1 else tuple(f"Risk by {c}s" for c in model.columns)
-        )
-        show_grid(
-            Grid(("Input", "Taken as", *columns), rows, "Over the range of the training patients, the rest as given.")
-        )
+        one = "Risk if it were measured" if len(model.columns) == 1 else ""
+        columns = (one,) if one else tuple(f"P({c})" if model.classes else f"Risk by {c}s" for c in model.columns)
+        note = "Over the range of the training patients, the rest as given."
+        show_grid(Grid(("Input", "Taken as", *columns), rows, note))
 
 
 def _downloads(model: Model, patient: Patient) -> None:

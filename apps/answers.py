@@ -14,7 +14,7 @@ UNKNOWN = "\x18"
 FEW = 6
 FORMATS = {
     "volume": "NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha)",
-    "image": "PNG, JPEG or TIFF",
+    "image": "PNG, JPEG, TIFF or DICOM",
 }
 
 
@@ -24,7 +24,7 @@ class Given:
 
     cells: dict[str, str]
     units: dict[str, str]
-    files: dict[str, bytes]
+    files: dict[str, list[bytes]]
     gaps: bool
 
 
@@ -46,18 +46,21 @@ def ask(model: Model) -> Given | None:
     """The answers; None until the form is sent."""
     fields = model.form()
     units = ask_units(fields)
-    missing = any(f.may_be_missing for f in fields)
+    images = model.images()
+    missing = any(f.may_be_missing for f in (*fields, *images))
     with st.form(f"form {generation()}", enter_to_submit=False):
         cells: dict[str, str] = {}
         for field in fields:
             cells |= _ask(field.in_unit(units[field.name]) if field.name in units else field)
         gaps = missing and st.checkbox(
-            "Unanswered inputs are unknown: let the model estimate them",
+            "Unanswered inputs are unknown: let the model do without them"
+            if model.networked
+            else "Unanswered inputs are unknown: let the model estimate them",
             key=f"gaps {generation()}",
         )
         if fields and not missing:
             st.markdown(":small[Every input is needed: the model was not trained to do without any.]")
-        files = _ask_files(model.images())
+        files = _ask_files(images)
         sent = st.form_submit_button("Predict", type="primary")
     return Given(cells, units, files, bool(gaps)) if sent else None
 
@@ -66,25 +69,33 @@ def unanswered(model: Model, given: Given) -> list[str]:
     """Labels of inputs that were left empty although they are needed, those said to be unknown not counted."""
     empty = [f for f in model.form() if not given.cells.get(f.name, "").strip()]
     out = [f.label for f in empty if not (given.gaps and f.may_be_missing)]
-    return out + [image.label for image in model.images() if image.key not in given.files]
+    images = [image for image in model.images() if image.key not in given.files]
+    return out + [image.label for image in images if not (given.gaps and image.may_be_missing)]
 
 
-def _ask_files(images: tuple[ImageField, ...]) -> dict[str, bytes]:
-    """One uploader a file; the names of the files play no part."""
+def _ask_files(images: tuple[ImageField, ...]) -> dict[str, list[bytes]]:
+    """One uploader an input; the names of the files play no part."""
     if not images:
         return {}
     kinds = " or ".join(dict.fromkeys(FORMATS[image.kind] for image in images))
-    st.markdown(
-        small(
-            f"Images: {kinds}. A mask is drawn on the image it belongs to. The files are measured on this machine and "
-            "then forgotten; their features and one picture stay in this session. An image is always needed."
-        )
-    )
-    found = {}
+    words = [f"Images: {kinds}."]
+    words += ["A mask is drawn on the image it belongs to."] if any("." in image.key for image in images) else []
+    words.append("The files are read on this machine and then forgotten; features and a picture stay in this session.")
+    if any(image.kind == "image" for image in images):
+        words.append("No name may stand in a picture: DICOM files that say so are refused, of others nobody can know.")
+    words += [] if all(image.may_be_missing for image in images) else ["An image is always needed."]
+    st.markdown(small(" ".join(words)))
+    found: dict[str, list[bytes]] = {}
     for image in images:
-        upload = st.file_uploader(plain(image.label), key=f"file {generation()} {image.key}")
-        if upload is not None:
-            found[image.key] = upload.getvalue()
+        key = f"file {generation()} {image.key}"
+        label = plain(image.label)
+        if image.several:
+            uploads = st.file_uploader(f"{label} (one or several)", accept_multiple_files=True, key=key)
+        else:
+            one = st.file_uploader(label, key=key)
+            uploads = [] if one is None else [one]
+        if uploads:
+            found[image.key] = [upload.getvalue() for upload in uploads]
     return found
 
 

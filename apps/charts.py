@@ -37,11 +37,38 @@ def icon_array(p: float) -> None:
     st.image(f"{frame}{''.join(marks)}</svg>", alt=words)
 
 
+def class_bars(
+    classes: tuple[str, ...], p: tuple[float, ...], columns: tuple[str, ...], inside: tuple[str, ...] | None
+) -> None:
+    """Probability of each class as bars, and of classes and inner nodes as a table."""
+    by_name = dict(zip(columns, p, strict=True))
+    frame = pd.DataFrame({"class": list(classes), "probability": [by_name[name] for name in classes]})
+    bars = (
+        alt.Chart(frame)
+        .mark_bar(color=LOWERS)
+        .encode(
+            x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=TICKS, format=".0%")),
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelLimit=LABEL_PIXELS)),
+        )
+        .properties(height=alt.Step(BAR_PIXELS))
+    )
+    draw(bars, "Probability of each class; the table below holds it.")
+    header = ("Class", "Probability", *(("In the prediction set",) if inside is not None else ()))
+    rows = []
+    for name in columns:
+        words = name if name in classes else f"{name} (all classes below it)"
+        held = "" if name not in classes or inside is None else "yes" if name in inside else "no"
+        rows.append((words, f"{100 * by_name[name]:.1f} %", *((held,) if inside is not None else ())))
+    show_grid(Grid(header, tuple(rows)))
+
+
 def contributions(explanation: Explanation) -> None:
     """Bars of the contributions, largest first, and the same as a table."""
     parts = sorted(explanation.contributions, key=lambda c: -abs(c.value))
     names = [f"{c.label}: {c.shown}" + (" (not given)" if c.imputed else "") for c in parts]
-    directions = ["raises the risk" if c.value > 0 else "lowers the risk" for c in parts]
+    what = "the risk" if not explanation.scale.startswith("log P(") else explanation.scale.removeprefix("log ")
+    up, down = f"raises {what}", f"lowers {what}"
+    directions = [up if c.value > 0 else down for c in parts]
     frame = pd.DataFrame({"input": names, "contribution": [c.value for c in parts], "direction": directions})
     bars = (
         alt.Chart(frame)
@@ -52,7 +79,7 @@ def contributions(explanation: Explanation) -> None:
             color=alt.Color(
                 "direction:N",
                 title=None,
-                scale=alt.Scale(domain=["raises the risk", "lowers the risk"], range=[RAISES, LOWERS]),
+                scale=alt.Scale(domain=[up, down], range=[RAISES, LOWERS]),
                 legend=alt.Legend(orient="bottom"),
             ),
         )
@@ -66,7 +93,7 @@ def contributions(explanation: Explanation) -> None:
         (f"{explanation.reference} (base)", f"{explanation.base:+.3f}", ""),
         (f"sum = {explanation.scale} of this patient", f"{explanation.lp:+.3f}", ""),
     )
-    show_grid(Grid(("Input", f"Contribution ({explanation.scale})", "Direction"), (*rows, *total)))
+    show_grid(Grid(("Input", f"Contribution ({explanation.scale})", "Direction"), (*rows, *total), explanation.note))
 
 
 def reference(explanation: Explanation) -> str:

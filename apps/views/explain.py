@@ -5,7 +5,16 @@ from __future__ import annotations
 import charts
 import patient
 import streamlit as st
-from frame import current_model, current_results, heading, plain, show_figure, small
+from frame import current_model, current_results, heading, plain, refusals, show_figure, show_grid, small
+
+from osml.runs.results import Grid
+from osml.serving import FormTable
+
+
+def from_files(one: patient.Patient) -> bool:
+    """Whether pictures came with the form."""
+    return isinstance(one.table, FormTable) and one.table.measured is not None and bool(one.table.measured.shown)
+
 
 model = current_model()
 heading("Explain", model)
@@ -13,12 +22,42 @@ st.markdown(small("Explanations describe the model, not causes. The model is the
 one = patient.current(model)
 if one is not None and one.result.ok:
     st.header("This session's patient")
-    charts.contributions(model.explain(one.table, one.row))
+    column = None
+    if model.classes:
+        column = st.selectbox(
+            "Class that is explained", model.columns, model.columns.index(one.result.predicted), format_func=plain
+        )
+    with refusals():
+        explanation = model.explain(one.table, one.row, column=column)
+        maps = model.grad_cam(one.table, one.row, column=column) if from_files(one) else ()
+    st.markdown(small(f"Against {charts.reference(explanation)}."))
+    charts.contributions(explanation)
+    if one.result.gates:
+        st.subheader("How the network weighs what it was given")
+        weights = tuple((model.label(name), f"{weight:.2f}") for name, weight in one.result.gates.items())
+        show_grid(Grid(("Part", "Weight"), weights, "Weights add up to 1; one may fall on what is missing."))
+    if maps:
+        st.subheader("Where the pictures raise the score")
+        words = f"Grad-CAM, of {maps[0].of}: warm places raise it; the line runs around half of the warmest value."
+        st.markdown(small(words))
+        for heat in maps:
+            left, right = st.columns(2)
+            left.image(heat.picture, caption=plain(heat.label), alt=heat.label)
+            words = "warm where the score rises" if heat.warm else "no part of this picture raises the score"
+            right.image(heat.overlay, caption=plain(f"{heat.label}: {words}"), alt=f"{heat.label}: {words}")
     for label, inside in model.explain_scores(one.table, one.row):
         st.subheader(plain(label))
         charts.contributions(inside)
 effects = model.effects()
-if not effects:
+if model.kind in ("network", "stack"):
+    words = (
+        "A network's inputs do not act one by one: what one does depends on the others. Predict a patient to see what "
+        "moved that prediction."
+        if model.kind == "network"
+        else "A stack combines whole models. Predict a patient to see what each of them adds."
+    )
+    st.info(words if one is None else words.partition(" Predict")[0])
+elif not effects:
     st.info("No input entered this model: it gives every patient the same risk.")
 else:
     st.header("Which inputs matter")

@@ -10,6 +10,15 @@ from frame import current_model, current_results, heading, plain, refusals, roun
 
 from osml.runs.results import Figure, Grid
 
+CLASSES = {
+    "macro_f1": "Macro-F1",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_auc": "Macro AUC (one against the rest)",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+}
+EACH_CLASS = {"auc": "AUC against the rest", "f1": "F1", "precision": "Precision", "recall": "Recall"}
 NAMES = {
     "auc": "AUC (C)",
     "c": "Harrell's C",
@@ -43,6 +52,40 @@ def measures(facts: dict[str, Any]) -> Grid:
     return Grid(header, tuple(rows), str(honest.get("auc", honest.get("c", {})).get("interval", "")))
 
 
+def class_measures(honest: dict[str, Any], apparent: dict[str, Any]) -> Grid:
+    """Held-out measures of classes, per row and per patient, and apparent ones."""
+    patients = honest.get("per_patient", {})
+    rows = []
+    for key, name in CLASSES.items():
+        blocks = [block.get(key) or {} for block in (honest, patients, apparent)]
+        if not any(blocks):
+            continue
+        low, high = blocks[0].get("low"), blocks[0].get("high")
+        span = "" if low is None else f"{low:.3f} to {high:.3f}"
+        value = number(blocks[0].get("value")) or str(blocks[0].get("reason", ""))
+        rows.append((name, value, span, number(blocks[1].get("value")), number(blocks[2].get("value"))))
+    header = ("Measure", "Held out", "Interval", "Held out, mean per patient", "Apparent")
+    return Grid(header, tuple(rows), str(honest.get("basis", "")))
+
+
+def each_class(honest: dict[str, Any]) -> Grid:
+    """Held-out measures of each class against the others."""
+    counts = honest.get("per_class_n", {})
+    rows = tuple(
+        (name, str(counts.get(name, "")), *(number((block.get(key) or {}).get("value")) for key in EACH_CLASS))
+        for name, block in honest.get("per_class", {}).items()
+    )
+    return Grid(("Class", "Units", *EACH_CLASS.values()), rows)
+
+
+def confusion(block: dict[str, Any]) -> Grid:
+    """True classes in rows, predicted ones in columns."""
+    names = block["classes"]
+    lines = [*zip(names, block["counts"], strict=True), *block.get("partial", {}).items()]
+    rows = tuple((str(name), *(f"{value:g}" for value in values)) for name, values in lines)
+    return Grid(("True class", *(f"predicted {name}" for name in names)), rows, "Held-out predictions.")
+
+
 model = current_model()
 heading("Performance", model)
 st.markdown(
@@ -50,9 +93,15 @@ st.markdown(
 )
 facts = model.facts["predictors"].get(model.name, {})
 st.header("This model")
-show_grid(measures(facts))
-if "reason" in facts.get("out_of_fold", {}):
-    st.warning(plain(facts["out_of_fold"]["reason"]))
+honest = facts.get("out_of_fold", {})
+show_grid(class_measures(honest, facts.get("apparent", {})) if model.classes else measures(facts))
+if "reason" in honest:
+    st.warning(plain(honest["reason"]))
+if model.classes and "per_class" in honest:
+    st.header("Each class")
+    show_grid(each_class(honest))
+    st.header("Confusion")
+    show_grid(confusion(honest["confusion"]))
 results = current_results()
 if results is not None:
     with refusals():
@@ -75,7 +124,7 @@ for score in model.scores:
         show_grid(Grid(tuple(name.replace("_", " ") for name in grid.header), grid.rows, grid.note))
 figures: list[tuple[str, Figure]] = []
 if results is not None:
-    horizons = [f"_{horizon:g}" for horizon in model.fitted.horizons]
+    horizons = [f"_{horizon:g}" for horizon in model.horizons]
     figures += [("ROC curve, held-out predictions", f) for f in results.figures("roc", model.name)]
     for figure in results.figures("calibration", model.name, ["", *horizons]):
         figures.append(("Calibration, held-out predictions", figure))

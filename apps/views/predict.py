@@ -33,7 +33,7 @@ def one_patient() -> None:
                 st.error(f"Not answered: {plain(', '.join(left_out))}. Fill them in{how}.")
                 return
             cells = {name: "" if text == UNKNOWN else text for name, text in sent.cells.items()}
-            with refusals(), st.spinner("Measuring the images …" if sent.files else "Predicting …"):
+            with refusals(), st.spinner("Reading the images …" if sent.files else "Predicting …"):
                 table = model.one_row(cells, sent.units, sent.files or None)
                 patient.remember(model, table, 0, model.predict(table)[0])
         one = patient.current(model)

@@ -51,7 +51,8 @@ class Store:
         owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
         slot = torch.arange(len(owner), device=rows.device) - (counts.cumsum(0) - counts)[owner]
         values = self.values[self.first[rows][owner] + slot]
-        if self.prepare is not None and len(values):
+        # No pictures cannot be resized, but no vectors must lose their axis of views all the same.
+        if self.prepare is not None and (len(values) or values.ndim == 3):
             values = self.prepare(values, generator)
         return Items(values, owner)
 

@@ -77,6 +77,10 @@ class Sets:
     miss: float
     patients: tuple[int, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """A class of too few patients has no threshold and is in every set: infinity, which JSON writes as null."""
+        return asdict(self) | {"thresholds": [t if np.isfinite(t) else None for t in self.thresholds]}
+
 
 @dataclass(frozen=True)
 class FittedNetwork:
@@ -212,7 +216,7 @@ class FittedNetwork:
             "seeds": len(self.networks),
             "calibration": asdict(self.calibration),
             "baseline": list(self.baseline),
-            "sets": None if self.sets is None else asdict(self.sets),
+            "sets": None if self.sets is None else self.sets.as_json(),
             "epochs": list(self.epochs),
             "share": self.share,
         }
@@ -261,7 +265,9 @@ def load_network_predictor(folder: Path) -> FittedNetwork:
             calibration["reason"],
         ),
         baseline=tuple(data["baseline"]),
-        sets=None if sets is None else Sets(tuple(sets["thresholds"]), sets["miss"], tuple(sets["patients"])),
+        sets=None
+        if sets is None
+        else Sets(tuple(np.inf if t is None else t for t in sets["thresholds"]), sets["miss"], tuple(sets["patients"])),
         epochs=tuple(data["epochs"]),
         share=data["share"],
     )

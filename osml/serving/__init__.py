@@ -5,17 +5,20 @@ before it serves.
 """
 
 from osml.runs.bundle import manifest_hash
+from osml.serving.encoders import networks_of
 from osml.serving.explain import Answer, Contribution, Curve, Explanation, Gap
-from osml.serving.export import record, rows_csv, rows_table
+from osml.serving.export import patients_csv, patients_table, record, rows_csv, rows_table
 from osml.serving.form import SITE, Field, FormTable, ImageField, needed_inputs
 from osml.serving.golden import golden, links
 from osml.serving.loading import available_predictors, bundle_folder, find_bundles, load, read_patients
-from osml.serving.model import Model, Row
+from osml.serving.model import Model
 from osml.serving.recipe import recipe
+from osml.serving.rows import Row
 from osml.serving.uploads import read_upload
-from osml.serving.words import fact_rows, in_hundred, interval_words, percent, statement
+from osml.serving.words import EQUAL_SHARES, fact_rows, in_hundred, interval_words, percent, statement
 
 __all__ = [
+    "EQUAL_SHARES",
     "SITE",
     "Answer",
     "Contribution",
@@ -38,6 +41,9 @@ __all__ = [
     "load",
     "manifest_hash",
     "needed_inputs",
+    "networks_of",
+    "patients_csv",
+    "patients_table",
     "percent",
     "read_patients",
     "read_upload",

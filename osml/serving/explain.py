@@ -12,12 +12,16 @@ from osml.cohort.cohort import Cohort
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete
+from osml.predictors.network import FittedNetwork
+from osml.predictors.network_inputs import TableSource
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.recipe import InputRecipe
+from osml.serving.encoders import networks_of
 from osml.serving.form import SITE, Field
 
 Float = NDArray[np.float64]
 GRID = 41
+FEW = 9  # of a network, whose pictures are read again for each
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Explanation:
     """Contributions on the log-odds (Cox: log-hazard) scale: base + their sum = the patient's linear predictor.
 
     reference : whose linear predictor `base` is
+    note : what limits the explanation
     """
 
     base: float
@@ -46,6 +51,7 @@ class Explanation:
     lp: float
     scale: str
     reference: str = "average patient"
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,26 +129,43 @@ def answers(unit: Cohort, asked: Sequence[Field]) -> tuple[Answer, ...]:
 
 
 def fill_gaps(chain: Chain, unit: Cohort, asked: Sequence[Field]) -> tuple[Gap, ...]:
-    """Each input that a single unit lacks, varied over its training range while the other gaps stay imputed."""
+    """Each input that a single unit lacks, varied over its training range while the other gaps stay as they are."""
     fitted = chain.fitted
     asked = [field for field in asked if field.name != SITE and np.isnan(unit.values[field.name][0])]
     if not asked:
         return ()
-    assert isinstance(fitted, FittedNomogram)  # a Rad-score asks for no cells
-    filled, _ = complete(fitted.imputer, fitted.recipe.values(chain.design(unit)))
+    items: Mapping[str, InputRecipe] = {}
+    filled: Mapping[str, Float] = {}
+    if isinstance(fitted, FittedNomogram):
+        items = {i.name: i for i in fitted.recipe.inputs}
+        filled, _ = complete(fitted.imputer, fitted.recipe.values(chain.design(unit)))
     out = []
     for field in asked:
+        ends = field.training or usual_range(chain, field.name)
         if field.kind == "category":
             grid = np.arange(len(field.levels), dtype=np.float64)
-        elif field.training is not None:
-            grid = np.linspace(*field.training, GRID)
+        elif ends is not None:
+            grid = np.linspace(*ends, GRID if items else FEW)
         else:
             continue  # no range of training values to try
         p = chain.predict(_copies(unit, field.name, grid)).p
-        items = {i.name: i for i in fitted.recipe.inputs}
-        taken = shown(items[field.name], float(filled[field.name][0])) if field.name in items else "its own estimate"
+        taken = "its own estimate"
+        if isinstance(fitted, FittedNetwork):
+            taken = "a learned value"
+        elif field.name in items:
+            taken = shown(items[field.name], float(filled[field.name][0]))
         out.append(Gap(field.name, field.label, taken, tuple(p.min(axis=0).tolist()), tuple(p.max(axis=0).tolist())))
     return tuple(out)
+
+
+def usual_range(chain: Chain, name: str) -> tuple[float, float] | None:
+    """Training mean of a network's number, 2 SD to either side; None where a network does not standardise it."""
+    for network in networks_of(chain):
+        for source in network.sources:
+            for code in source.code.columns if isinstance(source, TableSource) else ():
+                if code.column.name == name and code.column.kind == "standard":
+                    return code.centre - 2 * code.scale, code.centre + 2 * code.scale
+    return None
 
 
 def curves(fitted: FittedNomogram, means: Float) -> tuple[Curve, ...]:
@@ -192,4 +215,5 @@ def _copies(unit: Cohort, name: str, grid: Float) -> Cohort:
         kit=kit,
         keys={key: texts * n for key, texts in unit.keys.items()},
         features={key: table.take(np.zeros(n, dtype=np.intp)) for key, table in unit.features.items()},
+        images={key: table.take(np.zeros(n, dtype=np.intp)) for key, table in unit.images.items()},
     )

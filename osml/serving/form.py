@@ -14,17 +14,20 @@ from osml.features import used_radiomics
 from osml.predictors.chain import Chain, upstream_of
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
-from osml.schema.images import VolumeInput
+from osml.schema.images import ImageInput, VolumeInput
 from osml.schema.model import (
     BinaryInput,
     CategoryInput,
     ColumnUnit,
+    FileInput,
     Input,
     LabInput,
     NomogramPredictor,
+    RadscorePredictor,
     Schema,
     ValueInput,
 )
+from osml.schema.networks import NetworkPredictor
 from osml.schema.suggest import hint
 from osml.serving.measured import Measured
 
@@ -77,12 +80,16 @@ class ImageField:
     key : `input`, `input.mask` or `input.body`
     column : column of its path in a table
     kind : volume or image (a picture)
+    several : whether more than one file may be given
+    may_be_missing : whether the model was trained to do without it
     """
 
     key: str
     column: str
     label: str
     kind: Literal["volume", "image"]
+    several: bool = False
+    may_be_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,14 +115,52 @@ def fields(schema: Schema, chain: Chain) -> tuple[Field, ...]:
 def image_fields(schema: Schema, name: str) -> tuple[ImageField, ...]:
     """The files that a predictor and those that feed it need: each image, its mask, its body mask."""
     out = []
-    sources = dict.fromkeys(schema.radiomics()[item].of for item in used_radiomics(schema, [name]))
-    for source in sources:
-        block = schema.inputs[source]
-        words = {"": "image", "mask": "mask of the lesion", "body": "mask of the body"}
+    optional = optional_images(schema, name)
+    words = {"": "image", "mask": "mask of the lesion", "body": "mask of the body"}
+    for source, block in needed_files(schema, name).items():
         for key, column in file_columns({source: block}).items():
             label = f"{block.label or source}: {words[key.removeprefix(source).removeprefix('.')]}"
-            out.append(ImageField(key, column, label, "volume" if isinstance(block, VolumeInput) else "image"))
+            kind: Literal["volume", "image"] = "volume" if isinstance(block, VolumeInput) else "image"
+            several = key == source and isinstance(block, ImageInput) and block.several
+            out.append(ImageField(key, column, label, kind, several, source in optional))
     return tuple(out)
+
+
+def needed_files(schema: Schema, name: str) -> dict[str, FileInput]:
+    """The images that a predictor and those that feed it need, without the masks that none of them reads."""
+    masked = {schema.radiomics()[item].of for item in used_radiomics(schema, [name]) if _drawn_mask(schema, item)}
+    looked_at = {schema.radiomics()[item].of for item in used_radiomics(schema, [name])}
+    looked_at |= {item for one in schema.lineage([name]) if one in schema.networks() for item in _own(schema, one)}
+    out: dict[str, FileInput] = {}
+    for source, block in schema.inputs.items():
+        if source not in looked_at or not isinstance(block, FileInput):
+            continue
+        if isinstance(block, VolumeInput):
+            out[source] = block if source in masked else block.model_copy(update={"body": None})
+        else:
+            out[source] = block if source in masked else block.model_copy(update={"mask": None})
+    return out
+
+
+def optional_images(schema: Schema, name: str) -> tuple[str, ...]:
+    """Images that a predictor can do without: trained with `missing: impute`, and read by networks only."""
+    if schema.missing != "impute":
+        return ()
+    scored = {
+        schema.radiomics()[item].of
+        for one in schema.lineage([name])
+        if isinstance(schema.predictors[one], RadscorePredictor)
+        for item in schema.predictors[one].inputs
+    }
+    return tuple(source for source in needed_files(schema, name) if source not in scored)
+
+
+def _drawn_mask(schema: Schema, radiomics: str) -> bool:
+    return schema.radiomics()[radiomics].mask is None
+
+
+def _own(schema: Schema, predictor: str) -> list[str]:
+    return [item for item in schema.predictors[predictor].inputs if isinstance(schema.inputs.get(item), FileInput)]
 
 
 def sites(chain: Chain) -> tuple[str, ...] | None:
@@ -143,21 +188,21 @@ def needed_inputs(schema: Schema, name: str) -> list[str]:
 def encoded_inputs(schema: Schema, name: str) -> set[str]:
     """Labs that a predictor or one that feeds it takes by their kit range."""
     block = schema.predictors[name]
-    own = (
-        {item for item, how in block.encode.items() if how != "value"}
-        if isinstance(block, NomogramPredictor)
-        else set()
-    )
+    own: set[str] = set()
+    if isinstance(block, NomogramPredictor):
+        own = {item for item, how in block.encode.items() if how != "value"}
+    elif isinstance(block, NetworkPredictor):
+        own = {item for item, how in block.encode.items() if how == "kit"}
     return own.union(*(encoded_inputs(schema, source) for source in upstream_of(schema, name)))
 
 
 def reading_schema(schema: Schema, name: str) -> Schema:
-    """The schema for new tables: a kit range that the predictor does not use is not asked for."""
+    """The schema for new tables: a kit range or a mask that the predictor does not use is not asked for."""
     encoded = encoded_inputs(schema, name)
     inputs = {
         key: block.model_copy(update={"kit": None}) if isinstance(block, LabInput) and key not in encoded else block
         for key, block in schema.inputs.items()
-    }
+    } | needed_files(schema, name)
     return schema.model_copy(update={"inputs": inputs})
 
 

@@ -16,8 +16,11 @@ from osml.cohort.cohort import Cohort, FeatureTable
 from osml.errors import VerificationError
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design, Fitted
+from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
+from osml.predictors.stack import FittedStack
+from osml.serving.golden_networks import network_cases, replay_network, replay_stack, stack_cases
 
 Float = NDArray[np.float64]
 CASES = 20
@@ -26,7 +29,11 @@ SPREAD_SD = 1.5  # some features lie beyond the limits to which a score draws th
 
 
 def golden(fitted: Fitted) -> dict[str, Any]:
-    """Twenty made-up units and their probabilities, for JSON."""
+    """Twenty made-up units and their probabilities, for JSON; see also `osml.serving.golden_networks`."""
+    if isinstance(fitted, FittedNetwork):
+        return network_cases(fitted)
+    if isinstance(fitted, FittedStack):
+        return stack_cases(fitted)
     rng = np.random.default_rng(0)
     if isinstance(fitted, FittedRadscore):
         x = fitted.centre + fitted.scale * rng.normal(0, SPREAD_SD, (CASES, len(fitted.columns)))
@@ -39,6 +46,12 @@ def golden(fitted: Fitted) -> dict[str, Any]:
 
 def replay(name: str, fitted: Fitted, stored: Mapping[str, Any]) -> None:
     """Raise VerificationError where a loaded predictor says something else of its golden cases."""
+    if isinstance(fitted, FittedNetwork):
+        replay_network(name, fitted, stored)
+        return
+    if isinstance(fitted, FittedStack):
+        replay_stack(name, fitted, stored)
+        return
     p, expected = fitted.predict(_design(fitted, stored["values"])).p, np.array(stored["p"])
     gap = float(np.max(np.abs(p - expected))) if p.shape == expected.shape else float("inf")
     if not gap <= TOLERANCE:

@@ -1,7 +1,8 @@
 """Image files that arrive from a browser: known by their content, bounded by their header before anything is decoded.
 
-NIfTI (.nii, .nii.gz), NRRD and MetaImage with header and values in one file; PNG, JPEG and TIFF for pictures. A header
-that names another file is refused: the reader would open whatever it names on the server.
+NIfTI (.nii, .nii.gz), NRRD and MetaImage with header and values in one file; PNG, JPEG, TIFF and DICOM for pictures. A
+header that names another file is refused: the reader would open whatever it names on the server. What a DICOM file is,
+and whether text is burned into it, the process that decodes it finds out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from osml.imaging.errors import DimensionError, UnreadableError
 
 MAX_BYTES = 200 * 2**20
 MAX_VOXELS = 2**27  # 512 × 512 × 512
+MAX_PIXELS = 80_000_000
 # What may stand before and after the values (extensions of NIfTI, padding).
 _SLACK = 2**20
 _HEADER = 2**16
@@ -62,7 +64,9 @@ def checked(raw: bytes, kind: str) -> tuple[bytes, str]:
         for start, suffix in ((b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"II*\0", ".tif"), (b"MM\0*", ".tif")):
             if raw.startswith(start):
                 return raw, suffix  # pixels are counted by the reader before it decodes them
-        raise UnreadableError(_unknown(raw, "PNG, JPEG or TIFF"))
+        if raw[128:132] == b"DICM":
+            return raw, ".dcm"
+        raise UnreadableError(_unknown(raw, "PNG, JPEG, TIFF or DICOM"))
     if raw[:2] == b"\x1f\x8b":
         head = _begin(raw, 544)
         _within(raw, _nifti(head) if _is_nifti(head) else None)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from osml.cohort.table import Table, read_table
-from osml.errors import OsmlError, RunError, VerificationError
-from osml.features import settings_of
-from osml.nomogram import Nomogram, from_json
+from osml.errors import OsmlError, RunError, VerificationError, missing_extra
+from osml.nomogram import from_json
 from osml.predictors.chain import Chain, load_chain
+from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
-from osml.predictors.radscore import FittedRadscore, radscore_recipe
 from osml.runs.bundle import Bundle, open_bundle
-from osml.schema.model import BinaryInput, CategoryInput, Schema
+from osml.schema.model import Schema
 from osml.schema.suggest import hint
+from osml.serving.agree import agree, agree_drawing
+from osml.serving.encoders import EncoderShelf, network_images, networks_of
 from osml.serving.golden import links, replay
 from osml.serving.model import Model
 from osml.serving.recipe import NAME as RECIPE
@@ -48,18 +49,28 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
         raise RunError(f"the bundle has no predictor {predictor!r}", do=hint(predictor, available))
     place = f"predictors/{predictor}"
     chain = _chain(bundle, schema, predictor)
-    _agree(schema, chain)
-    check_recipe(schema, predictor, bundle.read(RECIPE) if RECIPE in files else None)
+    agree(schema, chain)
+    stored = bundle.read(RECIPE) if RECIPE in files else None
+    check_recipe(schema, predictor, stored, {network.name: network for network in networks_of(chain)})
     nomogram = None
     if f"{place}/nomogram.json" in files:
         nomogram = from_json(bundle.content(f"{place}/nomogram.json").decode("utf-8"))
-        _agree_nomogram(nomogram, chain)
+        agree_drawing(nomogram, chain)
     means = np.empty(0)
     if isinstance(chain.fitted, FittedNomogram):
         means = np.array(bundle.read(f"{place}/background.json")["means"], dtype=np.float64)
+    vectors: dict[str, Any] = {}
     for link, where in links(chain, place):
-        replay(link.name, link.fitted, bundle.read(f"{where}/golden.json"))
-    return Model(bundle, schema, predictor, chain, bundle.read("facts.json"), nomogram, means)
+        cases = bundle.read(f"{where}/golden.json")
+        replay(link.name, link.fitted, cases)
+        if isinstance(link.fitted, FittedNetwork):
+            vectors |= {f"{link.name}.{name}": found for name, found in cases["encoders"].items()}
+    expected = {
+        image.identity: vectors.get(f"{image.owner.name}.{image.source.name}")
+        for image in network_images(schema, chain)
+        if image.frozen
+    }
+    return Model(bundle, schema, predictor, chain, bundle.read("facts.json"), nomogram, means, EncoderShelf(expected))
 
 
 def available_predictors(path: str | Path) -> tuple[str, ...]:
@@ -119,6 +130,8 @@ def _chain(bundle: Bundle, schema: Schema, predictor: str) -> Chain:
         return load_chain(schema, predictor, bundle.path / "predictors" / predictor)
     except OsmlError:
         raise
+    except ImportError as error:
+        raise missing_extra(str(error.name or "torch").partition(".")[0], "nets", "models that are networks") from error
     except (KeyError, TypeError, ValueError) as error:
         raise VerificationError(
             f"the model of {predictor!r} cannot be read: {type(error).__name__} {error}",
@@ -129,69 +142,3 @@ def _chain(bundle: Bundle, schema: Schema, predictor: str) -> Chain:
 
 def _available(bundle: Bundle, schema: Schema) -> tuple[str, ...]:
     return tuple(n for n in schema.predictors if f"predictors/{n}/model.json" in bundle.manifest["files"])
-
-
-def _agree(schema: Schema, chain: Chain) -> None:
-    """The model asks for inputs by name and reads levels by position: the schema must mean the same by both."""
-    fitted = chain.fitted
-    if isinstance(fitted, FittedRadscore):
-        _agree_score(schema, chain, fitted)
-        return
-    assert isinstance(fitted, FittedNomogram)
-    for item in fitted.recipe.inputs:
-        if item.kind == "score":
-            if item.name not in {link.name for link in chain.upstream}:
-                raise _contradiction(f"{chain.name!r} needs the score {item.name!r}, which the schema does not feed it")
-            continue
-        block = schema.inputs.get(item.name)
-        if block is None or item.name not in schema.predictors[chain.name].inputs:
-            raise _contradiction(f"{chain.name!r} needs the input {item.name!r}, which the schema does not have")
-        levels = block.levels if isinstance(block, (BinaryInput, CategoryInput)) else ()
-        if levels != item.levels:
-            raise _contradiction(
-                f"{item.name!r} has levels {list(levels)} in the schema, {list(item.levels)} in the model"
-            )
-        if (getattr(block, "unit", None) or "") != item.unit:
-            raise _contradiction(
-                f"{item.name!r} has unit {getattr(block, 'unit', None)!r} in the schema, {item.unit!r} in the model"
-            )
-    for link in chain.upstream:
-        _agree(schema, link)
-
-
-def _agree_score(schema: Schema, chain: Chain, fitted: FittedRadscore) -> None:
-    """A Rad-score reads features by the name of image, region and settings."""
-    stated = radscore_recipe(schema, chain.name)
-    if stated != fitted.recipe:
-        ours, theirs = asdict(stated), asdict(fitted.recipe)
-        key = next(key for key in ours if ours[key] != theirs[key])
-        raise _contradiction(f"{chain.name!r} has {key} {ours[key]!r} in the schema, {theirs[key]!r} in the model")
-    if (fitted.combat is None) is bool(fitted.recipe.site):
-        raise _contradiction(
-            f"{chain.name!r}: the schema harmonises its features and the model does not, or vice versa"
-        )
-    image = schema.radiomics()[fitted.recipe.input].of
-    regions = settings_of(schema, fitted.recipe.input).regions
-    for column in fitted.columns:
-        parts = column.split("|")
-        if len(parts) != 3 or parts[0] != image or parts[1] not in regions:
-            raise _contradiction(f"{chain.name!r} reads the feature {column!r}, which the schema does not compute")
-
-
-def _agree_nomogram(nomogram: Nomogram, chain: Chain) -> None:
-    fitted = chain.fitted
-    if not isinstance(fitted, FittedNomogram):
-        raise _contradiction(f"{chain.name!r} has a nomogram although it is a Rad-score")
-    drawn = {p.name: p.levels for p in nomogram.predictors}
-    asked = {name: fitted.recipe.input(name).levels for name in fitted.model.inputs}
-    if drawn != asked:
-        raise _contradiction(f"the nomogram's inputs are {sorted(drawn)}, those of the model {sorted(asked)}")
-    same = len(nomogram.model.coef) == len(fitted.model.coef) and np.array_equal(nomogram.model.coef, fitted.model.coef)
-    if not same or nomogram.model.intercept != fitted.model.intercept:
-        raise _contradiction("the nomogram draws other coefficients than the model has")
-
-
-def _contradiction(what: str) -> OsmlError:
-    return VerificationError(
-        f"the bundle contradicts itself: {what}", do="Do not use this bundle; make it again from its run."
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 from osml.errors import OsmlError
 from osml.features import compute_features
 from osml.files import read_json, write_json
+from osml.imaging.errors import ImagingError
+from osml.schema.images import VolumeInput
 from osml.schema.model import Schema
 
 MEMORY_BYTES = 12 * 2**30
@@ -28,30 +31,102 @@ def main(folder: Path) -> None:
     _limit_memory()
     job = read_json(folder / "job.json")
     schema = Schema.model_validate(job["schema"])
-    files = {key: [name] for key, name in job["files"].items()}
+    files: dict[str, list[str]] = job["files"]
+    first = {key: [names[0]] for key, names in files.items()}
+    answer: dict[str, Any] = {"tables": {}, "unusable": [], "regions": {}, "pictures": {}, "images": {}, "shown": {}}
     try:
-        found = compute_features(
-            schema, job["names"], ["patient"], files, folder, readings=False, cache=folder / "cache", workers=1
-        )
+        answer["unusable"] = _burned_in(folder, files)
+        if not answer["unusable"] and job["names"]:
+            answer |= _radiomics(folder, schema, job["names"], first)
+        if not answer["unusable"]:
+            for picture in job["pictures"]:
+                _network_pictures(folder, schema, picture, files, answer)
     except OsmlError as error:
         write_json(folder / "answer.json", {"refused": str(error)})
         return
+    write_json(folder / "answer.json", answer)
+
+
+def _burned_in(folder: Path, files: dict[str, list[str]]) -> list[dict[str, str]]:
+    """DICOM files that say that text, perhaps a name, is part of the picture."""
+    out = []
+    for key, names in files.items():
+        for name in names:
+            if not name.endswith(".dcm"):
+                continue
+            from osml.imaging.dicom import BURNED_IN, notes, read_header
+
+            try:
+                found = notes(read_header(folder / name))
+            except ImagingError as error:
+                out.append({"input": key, "reason": error.reason, "detail": _bare(folder, error.what)})
+                continue
+            if BURNED_IN in found:
+                out.append({"input": key, "reason": "burned_in", "detail": f"{BURNED_IN}; export it without"})
+    return out
+
+
+def _bare(folder: Path, text: str) -> str:
+    return text.replace(f"{folder}{os.sep}", "")
+
+
+def _radiomics(folder: Path, schema: Schema, names: list[str], files: dict[str, list[str]]) -> dict[str, Any]:
+    found = compute_features(
+        schema, names, ["patient"], files, folder, readings=False, cache=folder / "cache", workers=1
+    )
     lost = [
         {"input": u.input, "reason": u.reason, "detail": u.detail.removeprefix("patient: ")} for u in found.unusable
     ]
-    usable = [name for name in job["names"] if name not in {u.input for u in found.unusable}]
-    answer = {
+    usable = [n for n in names if n not in {u.input for u in found.unusable} and schema.radiomics()[n].mask is None]
+    return {
         "tables": {
             name: {"columns": list(table.columns), "x": [None if np.isnan(v) else v for v in table.x[0].tolist()]}
             for name, table in found.tables.items()
         },
         "unusable": lost,
         "regions": {name: [_plain(line) for line in lines] for name, lines in found.regions.items()},
-        "pictures": {
-            name: base64.b64encode(_picture(folder, schema, name, job["files"])).decode("ascii") for name in usable
-        },
+        "pictures": {name: base64.b64encode(_picture(folder, schema, name, files)).decode("ascii") for name in usable},
     }
-    write_json(folder / "answer.json", answer)
+
+
+def _network_pictures(
+    folder: Path, schema: Schema, job: dict[str, Any], files: dict[str, list[str]], answer: dict[str, Any]
+) -> None:
+    """Decoded pictures for the other process as plain bytes, and small ones to show."""
+    from PIL import Image
+
+    from osml.nets.images import decode, fit
+
+    name = job["input"]
+    mask = files.get(f"{name}.mask")
+    try:
+        paths = picture_files(schema, name, files[name], mask[0] if mask else None, folder)
+        pixels = [decode(path) for path in paths]
+    except ImagingError as error:
+        answer["unusable"].append({"input": name, "reason": error.reason, "detail": _bare(folder, error.what)})
+        return
+    answer["images"][job["key"]] = []
+    answer["shown"][name] = []
+    for k, picture in enumerate(pixels):
+        ready = picture if job["size"] is None else fit(picture, job["size"], job["interpolation"])
+        (folder / f"{job['key']}.{k}.u8").write_bytes(np.ascontiguousarray(ready).tobytes())
+        answer["images"][job["key"]].append({"shape": list(ready.shape[:2])})
+        small = Image.fromarray(picture)
+        small.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
+        sink = io.BytesIO()
+        small.save(sink, "PNG")
+        answer["shown"][name].append(base64.b64encode(sink.getvalue()).decode("ascii"))
+
+
+def picture_files(schema: Schema, name: str, files: list[str], mask: str | None, folder: Path) -> list[Path]:
+    """As `osml.serving.encoders.picture_files`, which this process does not import: predictors come with it."""
+    from osml.features.pictures import radiograph_picture, volume_pictures
+
+    block = schema.inputs[name]
+    if isinstance(block, VolumeInput) and block.mask is not None and mask is not None:
+        drawn = [volume_pictures(folder / f, folder / mask, block.mask, folder / "cache") for f in files]
+        return [path for paths in drawn for path in paths]
+    return [radiograph_picture(folder / file, folder / "cache") for file in files]
 
 
 def _limit_memory() -> None:
@@ -66,7 +141,7 @@ def _plain(line: dict[str, Any]) -> dict[str, Any]:
     return {key: value.item() if isinstance(value, np.generic) else value for key, value in line.items()}
 
 
-def _picture(folder: Path, schema: Schema, name: str, files: dict[str, str]) -> bytes:
+def _picture(folder: Path, schema: Schema, name: str, files: dict[str, list[str]]) -> bytes:
     """PNG of the slice that holds most of the lesion, 2nd to 98th percentile of its grey values, outline in orange."""
     from PIL import Image
     from scipy import ndimage
@@ -76,8 +151,8 @@ def _picture(folder: Path, schema: Schema, name: str, files: dict[str, str]) -> 
 
     source = schema.radiomics()[name].of
     block = schema.source(name).mask
-    image = read_image(folder / files[source])
-    mask = choose_label(read_mask(folder / files[f"{source}.mask"], image), None if block is None else block.label)
+    image = read_image(folder / files[source][0])
+    mask = choose_label(read_mask(folder / files[f"{source}.mask"][0], image), None if block is None else block.label)
     grey, inside, spacing = image.array, mask.array, image.spacing_mm
     if grey.ndim == 3:
         z = int(np.argmax(inside.sum(axis=(1, 2))))

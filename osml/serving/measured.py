@@ -1,205 +1,149 @@
-"""Features of new patients' images, by the model's own recipe: from paths in a table, or from files of one patient."""
+"""Features of new patients' images, by the model's own recipe, from the paths of a table."""
 
 from __future__ import annotations
 
-import base64
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-import osml
-from osml.cohort.cohort import FeatureTable
-from osml.cohort.inputs import file_columns
-from osml.errors import InvalidInputError, OsmlError, TableError
-from osml.features import Features, Unusable, compute_features, used_radiomics
-from osml.files import read_json, write_json
-from osml.imaging.errors import ImagingError, UnreadableError
+from osml.cohort.cohort import FeatureTable, ImageTable
+from osml.errors import InvalidInputError
+from osml.features import NO_PATH, Features, compute_features, used_radiomics
+from osml.features.images import compute_images
 from osml.imaging.read import PICTURE_SUFFIXES
 from osml.predictors.chain import Chain
 from osml.predictors.radscore import FittedRadscore
 from osml.schema.images import VolumeInput
 from osml.schema.model import Schema
-from osml.schema.suggest import hint
-from osml.serving.image_bytes import MAX_BYTES, checked
+from osml.serving.encoders import EncoderShelf, NetworkImage, empty_images, network_images, networks_of
 
-TIMEOUT_S = 300.0
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the images of some rows gave.
+    """What the images of some units gave.
 
-    tables : radiomics input → the features that the model reads, one row per row asked for
-    lost : row → why it has none
-    regions : radiomics input → voxels, clipped share and so on of each region of the first row
+    tables : radiomics input → the features that the model reads, one row per unit
+    lost : unit → why it has none
+    regions : radiomics input → voxels, clipped share and so on of each region of the first unit
     pictures : radiomics input → PNG of the slice with most of the lesion, its outline drawn; uploads only
+    images : what networks read, by the key under which they look for it
+    shown : image input → PNG of each picture; uploads only
+    pixels : key of `images` → the pictures as the encoder takes them, for heat maps; uploads only
     """
 
     tables: Mapping[str, FeatureTable]
     lost: Mapping[int, str]
     regions: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, ImageTable] = field(default_factory=dict)
+    shown: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    pixels: Mapping[str, tuple[Pixels, ...]] = field(default_factory=dict)
 
-    def spread(self, rows: Sequence[int], n: int) -> Measured:
-        """The same for a table of `n` rows, of which these were asked for."""
+    def spread(self, units: Sequence[int], n: int) -> Measured:
+        """The same for `n` units, of which these were asked for."""
         tables = {}
         for name, table in self.tables.items():
             x = np.full((n, table.x.shape[1]), np.nan)
-            x[list(rows)] = table.x
+            x[list(units)] = table.x
             tables[name] = replace(table, x=x)
-        lost = {rows[k]: why for k, why in self.lost.items()}
-        return replace(self, tables=tables, lost=lost)
+        place: NDArray[np.intp] = np.array(units, dtype=np.intp)
+        images = {key: replace(table, row=place[table.row]) for key, table in self.images.items()}
+        lost = {units[k]: why for k, why in self.lost.items()}
+        return replace(self, tables=tables, images=images, lost=lost)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Units of a table whose images are to be measured.
+
+    names : of each unit, for messages
+    files : `input`, `input.mask`, … → path of each unit, relative ones from `root`
+    paths : image input → all paths of each unit
+    """
+
+    names: tuple[str, ...]
+    files: Mapping[str, Sequence[str]]
+    paths: Mapping[str, Sequence[Sequence[str]]]
+    root: Path
 
 
 def needed_features(chain: Chain) -> dict[str, tuple[str, ...]]:
-    """Radiomics input → the columns that a chain's scores read."""
+    """Radiomics input → the columns that a chain reads."""
+    out = score_features(chain)
+    for network in networks_of(chain):
+        for name, columns in network.radiomics.items():
+            out[name] = tuple(dict.fromkeys((*out.get(name, ()), *columns)))
+    return out
+
+
+def score_features(chain: Chain) -> dict[str, tuple[str, ...]]:
+    """Radiomics input → the columns that a chain's Rad-scores read."""
     out: dict[str, tuple[str, ...]] = {}
     fitted = chain.fitted
     if isinstance(fitted, FittedRadscore):
         out[fitted.recipe.input] = fitted.columns
     for link in chain.upstream:
-        for name, columns in needed_features(link).items():
+        for name, columns in score_features(link).items():
             out[name] = tuple(dict.fromkeys((*out.get(name, ()), *columns)))
     return out
 
 
-def measure_rows(
-    schema: Schema, chain: Chain, units: Sequence[str], files: Mapping[str, Sequence[str]], root: Path
-) -> Measured:
-    """Features of images that a table names.
+def nothing_measured(schema: Schema, chain: Chain) -> Measured:
+    """One unit of which no image is given."""
+    tables = {
+        name: FeatureTable(columns, np.full((1, len(columns)), np.nan))
+        for name, columns in needed_features(chain).items()
+    }
+    return Measured(tables, {}, images={i.source.key: empty_images(i) for i in network_images(schema, chain)})
 
-    Parameters
-    ----------
-    units : name of each row, for messages
-    files : `input`, `input.mask`, … → path of each row, relative ones from `root`
-    """
+
+def measure_rows(schema: Schema, chain: Chain, wanted: Wanted, shelf: EncoderShelf) -> Measured:
+    """Features and vectors of images that a table names, all units together; kept in the cache."""
     names = used_radiomics(schema, [chain.name])
-    flat = _pictures(schema, names, files)
-    rows = [i for i in range(len(units)) if i not in flat]
+    flat = _pictures(schema, names, wanted.files)
+    rows = [i for i in range(len(wanted.names)) if i not in flat]
     parts: list[tuple[list[int], Features]] = []
-    try:
-        parts.append((rows, _measured(schema, names, units, files, rows, root)))
-    except InvalidInputError:
-        # One image of another kind than the others stops them all: each is then read alone.
-        parts += [([i], _measured(schema, names, units, files, [i], root)) for i in rows]
-    return _joined(chain, parts, units, flat)
-
-
-def measure_files(
-    schema: Schema, chain: Chain, images: Mapping[str, bytes | Path], *, timeout_s: float = TIMEOUT_S
-) -> Measured:
-    """Features of one patient's files, which are checked, read in a process of their own, and not kept.
-
-    Parameters
-    ----------
-    images : `input`, `input.mask`, `input.body` → content, or the path of a file; its name plays no part
-    timeout_s : after which reading and measuring are stopped
-
-    Raises
-    ------
-    TableError
-        A file that the model does not ask for. One that is missing or unusable is a reason in `lost`.
-    """
-    names = used_radiomics(schema, [chain.name])
-    sources = dict.fromkeys(schema.radiomics()[name].of for name in names)
-    asked = list(file_columns({source: schema.inputs[source] for source in sources}))
-    for key in images:
-        if key not in asked:
-            raise TableError(f"the model has no image {key!r}", do=hint(key, asked))
-    absent = [key for key in asked if key not in images]
-    if absent:
-        return Measured({}, {0: f"{' and '.join(absent)}: no file is given"})
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    if names:
         try:
-            files = {key: _received(folder, key, images[key], schema) for key in asked}
-        except ImagingError as error:
-            return Measured({}, {0: error.what})
-        job = {"schema": schema.model_dump(mode="json"), "names": list(names), "files": files}
-        write_json(folder / "job.json", job)
-        failure = _run(folder, timeout_s)
-        if failure:
-            return Measured({}, {0: f"{', '.join(sources)}: {failure}"})
-        answer = read_json(folder / "answer.json")
-        if "refused" in answer:
-            raise OsmlError(answer["refused"])
-        features = Features(
-            {
-                name: FeatureTable(tuple(table["columns"]), np.array(table["x"], dtype=np.float64).reshape(1, -1))
-                for name, table in answer["tables"].items()
-            },
-            tuple(
-                Unusable(0, lost["input"], lost["reason"], lost["detail"].replace(f"{folder}{os.sep}", ""))
-                for lost in answer["unusable"]
-            ),
-            answer["regions"],
-            {},
-        )
-    found = _joined(chain, [([0], features)], [""])
-    pictures = {name: base64.b64decode(text) for name, text in answer["pictures"].items()}
-    return Measured(found.tables, found.lost, found.regions, pictures)
+            parts.append((rows, _measured(schema, names, wanted, rows)))
+        except InvalidInputError:
+            # One image of another kind than the others stops them all: each is then read alone.
+            parts += [([i], _measured(schema, names, wanted, [i])) for i in rows]
+    found = joined(schema, chain, parts, wanted.names, flat)
+    lost, images = dict(found.lost), {}
+    for image in network_images(schema, chain):
+        images[image.source.key] = _looked_at(schema, image, wanted, shelf, lost)
+    return replace(found, lost=lost, images=images)
 
 
-def _received(folder: Path, key: str, given: bytes | Path, schema: Schema) -> str:
-    """Check one file and write it under a name of our own."""
-    if isinstance(given, Path) and not given.is_file():
-        raise UnreadableError(f"{key}: no file at {given}")
-    if isinstance(given, Path) and given.stat().st_size > MAX_BYTES:
-        raise UnreadableError(f"{key}: {given} is larger than {MAX_BYTES // 2**20} MB")
-    try:
-        raw, suffix = checked(given if isinstance(given, bytes) else given.read_bytes(), _kind(key, schema))
-    except ImagingError as error:
-        raise type(error)(f"{key}: {error.what}", why=error.why, do=error.do) from None
-    name = f"{key}{suffix}"
-    (folder / name).write_bytes(raw)
-    return name
+def _looked_at(
+    schema: Schema, image: NetworkImage, wanted: Wanted, shelf: EncoderShelf, lost: dict[int, str]
+) -> ImageTable:
+    """What a network reads of all units; adds to `lost` why some have none."""
+    from osml.nets.device import choose_device
+
+    name = image.source.name
+    encoder = shelf.of(image)
+    found = compute_images(
+        schema, [image.plan], wanted.names, {name: wanted.paths[name]},
+        {name: wanted.files.get(f"{name}.mask", [""] * len(wanted.names))}, wanted.root,
+        device=choose_device(), keep=False, encoders={image.plan.key: encoder},
+    )  # fmt: skip
+    for gone in found.unusable:
+        detail = " ".join(gone.detail.removeprefix(f"{wanted.names[gone.row]}: ").split())
+        lost.setdefault(gone.row, f"{gone.input}: {gone.reason}: {detail}")
+    return found.tables[image.plan.key]
 
 
-def _kind(key: str, schema: Schema) -> str:
-    source = key.rpartition(".")[0] if key not in schema.inputs else key
-    return schema.inputs[source].kind
-
-
-def _run(folder: Path, timeout_s: float) -> str:
-    """Measure in another process; why it failed, or ""."""
-    # By path and not by module: the package of this module would be imported with it, and half of the time be its.
-    script = Path(__file__).with_name("measure_process.py")
-    home = str(Path(osml.__file__).parents[1])
-    paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", str(script), str(folder)],
-            env=os.environ | {"PYTHONPATH": paths},
-            timeout=timeout_s,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"not measured within {timeout_s:g} s"
-    if done.returncode or not (folder / "answer.json").is_file():
-        lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
-        return f"reading or measuring the images failed ({lines[-1].partition(':')[0] if lines else 'ended'})"
-    return ""
-
-
-def _measured(
-    schema: Schema,
-    names: Sequence[str],
-    units: Sequence[str],
-    files: Mapping[str, Sequence[str]],
-    rows: Sequence[int],
-    root: Path,
-) -> Features:
-    chosen = {key: [paths[i] for i in rows] for key, paths in files.items()}
-    return compute_features(schema, names, [units[i] for i in rows], chosen, root, readings=False)
+def _measured(schema: Schema, names: Sequence[str], wanted: Wanted, rows: Sequence[int]) -> Features:
+    chosen = {key: [paths[i] for i in rows] for key, paths in wanted.files.items()}
+    return compute_features(schema, names, [wanted.names[i] for i in rows], chosen, wanted.root, readings=False)
 
 
 def _pictures(schema: Schema, names: Sequence[str], files: Mapping[str, Sequence[str]]) -> dict[int, str]:
@@ -214,30 +158,41 @@ def _pictures(schema: Schema, names: Sequence[str], files: Mapping[str, Sequence
     return out
 
 
-def _joined(
-    chain: Chain, parts: Sequence[tuple[list[int], Features]], units: Sequence[str], lost: dict[int, str] | None = None
+def joined(
+    schema: Schema,
+    chain: Chain,
+    parts: Sequence[tuple[list[int], Features]],
+    units: Sequence[str],
+    lost: dict[int, str] | None = None,
 ) -> Measured:
-    """The columns that the model reads, of all rows."""
+    """The columns that the model reads, of all units."""
     lost = {} if lost is None else lost
     tables: dict[str, FeatureTable] = {}
     regions: dict[str, list[dict[str, Any]]] = {}
+    scored = score_features(chain)
     for rows, found in parts:
         for gone in found.unusable:
+            if gone.reason == NO_PATH and schema.missing == "impute" and gone.input not in scored:
+                continue  # a network does without
             row = rows[gone.row]
             detail = " ".join(gone.detail.removeprefix(f"{units[row]}: ").split())
             lost.setdefault(row, f"{gone.input}: {gone.reason}: {detail}")
     for name, columns in needed_features(chain).items():
         x = np.full((len(units), len(columns)), np.nan)
         for rows, found in parts:
-            table = found.tables[name]
+            table = found.tables.get(name)
+            if table is None:
+                continue
             place = {column: j for j, column in enumerate(table.columns)}
-            here = [k for k, row in enumerate(rows) if row not in lost]
+            # No image at all, hence no column: nothing to read, and nothing lost that is not said above.
+            here = [k for k, row in enumerate(rows) if row not in lost] if table.columns else []
             absent = [column for column in columns if column not in place]
-            if absent:
+            if here and absent:
                 words = f"{name}: the image has no {absent[0]}: it has another number of dimensions than in training"
                 lost |= {rows[k]: words for k in here}
                 continue
-            x[[rows[k] for k in here]] = table.x[np.ix_(here, [place[column] for column in columns])]
-            regions.setdefault(name, [line for line in found.regions[name] if line["row"] == 0])
+            if here:
+                x[[rows[k] for k in here]] = table.x[np.ix_(here, [place[column] for column in columns])]
+            regions.setdefault(name, [line for line in found.regions.get(name, ()) if line["row"] == 0])
         tables[name] = FeatureTable(columns, x)
     return Measured(tables, lost, regions)

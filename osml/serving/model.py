@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +16,26 @@ from osml.cohort.table import Table
 from osml.errors import RunError, TableError
 from osml.nomogram import Nomogram, calculator, draw
 from osml.predictors.chain import Chain
-from osml.predictors.contract import NO_INTERVAL, Prediction
 from osml.predictors.learn import complete
+from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
+from osml.predictors.stack import FittedStack
 from osml.runs.bundle import Bundle
-from osml.schema.model import Schema
+from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema, SurvivalTarget, tree_of
+from osml.serving.encoders import EncoderShelf, networks_of
 from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curves, explain_unit, fill_gaps
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields
-from osml.serving.measured import measure_files
-from osml.serving.reading import OK, read_rows
+from osml.serving.measured_files import Files, measure_files
+from osml.serving.reading import OK, Reading, read_rows
+from osml.serving.rows import Row, rows_of
 from osml.serving.scores import explain_score, feature_label, score_curves, score_scale, scores_of
 
+if TYPE_CHECKING:
+    from osml.serving.network import HeatMap
+
 Float = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one input row: `status` is "ok" or why there is no prediction."""
-
-    line: int
-    unit: str
-    status: str
-    p: tuple[float, ...] = ()
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-    interval: str = ""
-    lp: float | None = None
-    imputed: tuple[str, ...] = ()
-    extrapolated: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return self.status == "ok"
+Served = FittedNomogram | FittedRadscore | FittedNetwork | FittedStack
 
 
 @dataclass(frozen=True)
@@ -56,6 +43,7 @@ class Model:
     """A loaded predictor of a verified bundle. Immutable; it keeps nothing of the patients it sees.
 
     means : column means of the design over the training patients, the reference of SHAP values
+    encoders : frozen encoders, built at their first use
     """
 
     bundle: Bundle
@@ -65,18 +53,54 @@ class Model:
     facts: Mapping[str, Any]
     nomogram: Nomogram | None
     means: Float
+    encoders: EncoderShelf = field(default_factory=EncoderShelf)
 
     @property
-    def fitted(self) -> FittedNomogram | FittedRadscore:
+    def fitted(self) -> Served:
+        """The predictor itself."""
         fitted = self.chain.fitted
-        assert isinstance(fitted, FittedNomogram | FittedRadscore)
+        assert isinstance(fitted, Served)
         return fitted
 
     @property
+    def horizons(self) -> tuple[float, ...]:
+        """Times at which risk is predicted; empty without survival, and of a Rad-score that knows none."""
+        target = self.schema.target
+        return tuple(target.horizons) if isinstance(target, SurvivalTarget) else ()
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of the horizons."""
+        return self.schema.target.unit if isinstance(self.schema.target, SurvivalTarget) else ""
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the probabilities: the event, or one horizon each."""
+        """Names of the probabilities: the event, one horizon each, or every class and inner node."""
         fitted = self.fitted
+        if isinstance(fitted, FittedNetwork | FittedStack):
+            return fitted.columns
         return tuple(f"{h:g} {fitted.time_unit}" for h in fitted.horizons) or (fitted.event,)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The exclusive classes of a target that has them; empty for a target with an event."""
+        target = self.schema.target
+        return tree_of(target).leaves if isinstance(target, MulticlassTarget | HierarchyTarget) else ()
+
+    @property
+    def equal_shares(self) -> bool:
+        """Whether probabilities of classes hold for equal shares of the classes: those of the sample say nothing."""
+        return any(network.calibration.restated for network in networks_of(self.chain))
+
+    @property
+    def kind(self) -> str:
+        """Of predictor: nomogram, radscore, network or stack."""
+        return self.schema.predictors[self.name].kind
+
+    @property
+    def networked(self) -> bool:
+        """Whether a network is in it, which may lack inputs and knows no interval."""
+        return bool(networks_of(self.chain))
 
     @property
     def withheld(self) -> str:
@@ -88,7 +112,7 @@ class Model:
         """What contributions are measured in."""
         if isinstance(self.fitted, FittedRadscore):
             return score_scale(self.fitted)
-        return "log hazard" if self.fitted.horizons else "log odds"
+        return "log P(class)" if self.classes else "log hazard" if self.horizons else "log odds"
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -103,6 +127,7 @@ class Model:
     def label(self, name: str) -> str:
         """What an input, a score or a feature is called beside a result."""
         labels = {field.name: field.label for field in self.form()}
+        labels |= {name: block.label or name for name, block in self.schema.inputs.items() if name not in labels}
         if isinstance(self.fitted, FittedNomogram):
             labels |= {item.name: item.label for item in self.fitted.recipe.inputs}
         return labels.get(name) or (feature_label(self.schema, name) if name.count("|") == 2 else name)
@@ -115,7 +140,7 @@ class Model:
         self,
         cells: Mapping[str, str],
         units: Mapping[str, str] | None = None,
-        images: Mapping[str, bytes | Path] | None = None,
+        images: Files | None = None,
     ) -> FormTable:
         """A table of one row for `predict`, `explain`, `gaps` and `sheet`.
 
@@ -123,22 +148,21 @@ class Model:
         ----------
         cells : input → number or level as text; "" is missing; columns of a kit range by their name; `cohort.site`
         units : input → unit of the cell, default the model's own unit (not that of the study's table)
-        images : key of `images()` → content, or path of a file. Measured here and now by the bundle's own recipe, in a
-            process of its own and a temporary folder; of an image only its features and a picture of it stay, in the
-            table that is returned. A file that cannot be used is the row's status.
+        images : key of `images()` → content, or path of a file, or several of them where the input allows it. Read here
+            and now by the bundle's own recipe, in a process of its own and a temporary folder; of an image only its
+            features, its vectors and a small picture stay, in the table that is returned. A file that cannot be used is
+            the row's status.
         """
         table = form_table(self.form(), cells, units or {})
         if images is None:
             return table
-        return replace(table, measured=measure_files(self.schema, self.chain, images))
+        return replace(table, measured=measure_files(self.schema, self.chain, images, self.encoders))
 
     def predict_one(self, cells: Mapping[str, str], units: Mapping[str, str] | None = None) -> Row:
         """One patient from form cells."""
         return self.predict(self.one_row(cells, units))[0]
 
-    def predict_images(
-        self, cells: Mapping[str, str], images: Mapping[str, bytes | Path], units: Mapping[str, str] | None = None
-    ) -> Row:
+    def predict_images(self, cells: Mapping[str, str], images: Files, units: Mapping[str, str] | None = None) -> Row:
         """One patient from form cells and files; see `one_row`."""
         return self.predict(self.one_row(cells, units, images))[0]
 
@@ -150,20 +174,58 @@ class Model:
         root : folder from which relative paths of images start. Without it no path is followed, so that a server's
             disk is never read because a table names a file on it: rows that need images are then refused.
         """
-        reading = read_rows(self.schema, self.chain, table, root)
-        usable = [i for i, text in enumerate(reading.status) if text == OK]
-        prediction = self.chain.predict(reading.cohort(usable)) if usable else None
-        return _rows(table, reading.status, usable, prediction, self.schema, bool(self.withheld))
+        reading = read_rows(self.schema, self.chain, table, root, self.encoders)
+        prediction = self.chain.predict(reading.cohort(reading.usable)) if reading.usable else None
+        cohort = self.schema.cohort
+        columns = cohort.row or cohort.patient, cohort.patient
+        return rows_of(table, reading, prediction, columns, self.classes, bool(self.withheld))
 
-    def explain(self, table: Table, row: int = 0, *, root: Path | None = None) -> Explanation:
+    def explain(
+        self, table: Table, row: int = 0, *, root: Path | None = None, column: str | None = None
+    ) -> Explanation:
         """Exact SHAP values of one row of a table (additive model, background = training means).
 
-        Of a Rad-score: contributions of its features, see `osml.serving.scores.explain_score`.
+        Of a Rad-score: contributions of its features, see `osml.serving.scores.explain_score`. Of a network: of its
+        inputs, images among them, and of a stack of its scores; see `osml.serving.network`.
+
+        Parameters
+        ----------
+        column : of classes, the class or inner node that is explained; default the predicted class
         """
-        unit, fitted = self._unit(table, row, root), self.fitted
+        reading, fitted = self._read(table, row, root), self.fitted
+        unit = reading.cohort([0])
         if isinstance(fitted, FittedRadscore):
             return explain_score(self.schema, fitted, unit)
-        return explain_unit(fitted, self.chain.design(unit), self.means)
+        if isinstance(fitted, FittedNomogram):
+            return explain_unit(fitted, self.chain.design(unit), self.means)
+        from osml.serving.network import explain_network, explain_stack
+
+        asked = self._column(unit, column)
+        if isinstance(fitted, FittedStack):
+            labels = {n: getattr(self.schema.predictors[n], "label", None) or n for n in fitted.names}
+            return explain_stack(fitted, self.chain.design(unit), asked, labels)
+        names = [*self.schema.inputs]
+        return explain_network(
+            fitted, unit, asked, {name: self.label(name) for name in names}, _shown(self, fitted, unit)
+        )
+
+    def grad_cam(
+        self, table: Table, row: int = 0, *, root: Path | None = None, column: str | None = None
+    ) -> tuple[HeatMap, ...]:
+        """Where the pictures of one row raise the score of a network; empty for other models and without pictures.
+
+        Parameters
+        ----------
+        column : of classes, the class or inner node; default the predicted class
+        """
+        fitted = self.fitted
+        if not isinstance(fitted, FittedNetwork) or not fitted.images:
+            return ()
+        from osml.serving.heat import row_heat_maps
+
+        reading = self._read(table, row, root)
+        unit = reading.cohort([0])
+        return row_heat_maps(self, reading, self._column(unit, column), root)
 
     def explain_scores(
         self, table: Table, row: int = 0, *, root: Path | None = None
@@ -175,7 +237,11 @@ class Model:
 
     def answers(self, table: Table, row: int = 0, *, root: Path | None = None) -> tuple[Answer, ...]:
         """Each input of one row as it was read, in the model's units."""
-        return answers(self._unit(table, row, root), self.form())
+        return self.answers_of(self._unit(table, row, root))
+
+    def answers_of(self, unit: Cohort) -> tuple[Answer, ...]:
+        """The same of a unit that is read already."""
+        return answers(unit, self.form())
 
     def gaps(self, table: Table, row: int = 0, *, root: Path | None = None) -> tuple[Gap, ...]:
         """For each input that was not given: what the model took for it, and between what the risk would lie."""
@@ -184,12 +250,13 @@ class Model:
     def effects(self) -> tuple[Curve, ...]:
         """How each input moves the linear predictor over the range of the training patients.
 
-        Of a Rad-score: each feature, 2 SD to either side of the training mean.
+        Of a Rad-score: each feature, 2 SD to either side of the training mean. Of a network or a stack: none, since
+        what one input does depends on the others.
         """
         fitted = self.fitted
         if isinstance(fitted, FittedRadscore):
             return score_curves(self.schema, fitted)
-        return curves(fitted, self.means)
+        return curves(fitted, self.means) if isinstance(fitted, FittedNomogram) else ()
 
     def score_effects(self) -> tuple[tuple[str, tuple[Curve, ...]], ...]:
         """(label, effects of the features) of every Rad-score that feeds this model."""
@@ -211,7 +278,7 @@ class Model:
         What was not given is NaN, and the nomogram says what it is taken as: "not known (as …)", never as if measured.
         """
         fitted = self.fitted
-        if self.nomogram is None or isinstance(fitted, FittedRadscore):
+        if self.nomogram is None or not isinstance(fitted, FittedNomogram):
             raise self.no_nomogram()
         given = fitted.recipe.values(self.chain.design(self._unit(table, row, root)))
         filled, imputed = complete(fitted.imputer, given)
@@ -238,6 +305,13 @@ class Model:
                 why="A Rad-score is one number computed from many features: it is one axis, not a sheet of its own.",
                 do="Choose a nomogram that it feeds.",
             )
+        if isinstance(self.fitted, FittedNetwork | FittedStack):
+            kind = "network" if isinstance(self.fitted, FittedNetwork) else "stack"
+            return RunError(
+                f"predictor {self.name!r} has no nomogram",
+                why=f"A nomogram draws a regression, whose inputs add up; in a {kind} they do not.",
+                do="Predict with it here or by `osml predict`; a nomogram of the same study has a sheet.",
+            )
         return RunError(
             f"predictor {self.name!r} has no nomogram", do=self.withheld or "See the report for the reason."
         )
@@ -250,48 +324,47 @@ class Model:
             return target.read_bytes()
 
     def _unit(self, table: Table, row: int, root: Path | None) -> Cohort:
-        one = replace(table, rows=(table.rows[row],), lines=(table.lines[row],))
-        reading = read_rows(self.schema, self.chain, one, root)
-        if reading.status[0] != OK:
-            raise TableError(f"row {row + 1} cannot be used: {reading.status[0]}")
-        return reading.cohort([0])
+        return self._read(table, row, root).cohort([0])
+
+    def _read(self, table: Table, row: int, root: Path | None) -> Reading:
+        """One row; with it the other rows of its patient, where they hold images of that patient."""
+        rows = self._companions(table, row)
+        one = replace(table, rows=tuple(table.rows[i] for i in rows), lines=tuple(table.lines[i] for i in rows))
+        reading = read_rows(self.schema, self.chain, one, root, self.encoders)
+        status = reading.status[rows.index(row)]
+        if status != OK:
+            raise TableError(f"row {row + 1} cannot be used: {status}")
+        return reading
+
+    def _companions(self, table: Table, row: int) -> list[int]:
+        patient = self.schema.cohort.patient
+        several = self.schema.cohort.row is None and any(image.several for image in self.images())
+        if not several or isinstance(table, FormTable) or patient not in table.columns:
+            return [row]
+        ids = table.column(patient)
+        missing = {*self.schema.cohort.missing, ""}
+        return [row] if ids[row] in missing else [i for i, name in enumerate(ids) if name == ids[row]]
+
+    def _column(self, unit: Cohort, column: str | None) -> str:
+        """What is explained: as asked, else the predicted class, else the event."""
+        if column is not None:
+            if column not in self.columns:
+                raise RunError(f"the model has no output {column!r}", do=f"Outputs: {', '.join(self.columns)}.")
+            return column
+        if not self.classes:
+            return self.columns[0]
+        p = dict(zip(self.columns, self.chain.predict(unit).p[0].tolist(), strict=True))
+        return max(self.classes, key=lambda name: p[name])
 
 
-def _rows(
-    table: Table,
-    status: Sequence[str],
-    usable: Sequence[int],
-    prediction: Prediction | None,
-    schema: Schema,
-    hidden: bool,
-) -> list[Row]:
-    column = schema.cohort.row or schema.cohort.patient
-    ids = table.column(column) if column in table.columns and not isinstance(table, FormTable) else None
-    place = {row: k for k, row in enumerate(usable)}
-    flags: dict[str, dict[str, list[str]]] = {}
-    for flag in prediction.flags if prediction is not None else ():
-        flags.setdefault(flag.unit, {}).setdefault(flag.code, []).append(flag.input)
-    out = []
-    for i, text in enumerate(status):
-        k = place.get(i)
-        name = "" if ids is None else ids[i]
-        if k is None or prediction is None:
-            out.append(Row(table.lines[i], name, text))
-            continue
-        mine = flags.get(str(i), {})
-        bounds = prediction.low is not None and prediction.high is not None and not hidden
-        out.append(
-            Row(
-                line=table.lines[i],
-                unit=name,
-                status=text,
-                p=() if hidden else tuple(float(p) for p in prediction.p[k]),
-                low=tuple(float(x) for x in prediction.low[k]) if bounds and prediction.low is not None else None,
-                high=tuple(float(x) for x in prediction.high[k]) if bounds and prediction.high is not None else None,
-                interval=NO_INTERVAL if hidden else prediction.interval,
-                lp=float(prediction.lp[k]),
-                imputed=tuple(mine.get("imputed", ())),
-                extrapolated=tuple(mine.get("extrapolated", ())),
-            )
-        )
-    return out
+def _shown(model: Model, fitted: FittedNetwork, unit: Cohort) -> dict[str, str]:
+    """Each input of a network as it was given, in words."""
+    words = {answer.input: answer.shown for answer in model.answers_of(unit)}
+    for name, source in fitted.images.items():
+        n = len(unit.images[source.key].row)
+        volume = model.schema.inputs[name].kind == "volume"
+        words[name] = "not given" if not n else "given" if n == 1 or volume else f"{n} pictures"
+    for name in fitted.radiomics:
+        gone = bool(np.isnan(unit.features[name].x).all())
+        words[name] = "not given" if gone else f"{len(fitted.radiomics[name])} features"
+    return words

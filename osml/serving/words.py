@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 from osml.predictors.contract import NO_INTERVAL
-from osml.serving.model import Model, Row
+from osml.serving.model import Model
+from osml.serving.rows import Row
 
 NOT_STATED = "not stated"
+OUTCOME_AS_IT_IS = "none: the outcome as it turns out"
+EQUAL_SHARES = "Probabilities are stated for equal class shares: the units of this study were chosen by class"
 
 
 def statement(model: Model) -> list[tuple[str, str]]:
     """(heading, words) in the order in which they must be read: event, horizon, time, patients, validation."""
-    facts, fitted = model.facts, model.fitted
-    horizons = ", ".join(f"{h:g}" for h in fitted.horizons)
+    facts = model.facts
+    horizons = ", ".join(f"{h:g}" for h in model.horizons)
     return [
-        ("Event", str(facts["event"])),
-        (
-            "Horizon",
-            f"{horizons} {fitted.time_unit}s after prediction" if horizons else "none: the outcome as it turns out",
+        *_outcome(model),
+        *(
+            [("Horizon", f"{horizons} {model.time_unit}s after prediction" if horizons else OUTCOME_AS_IT_IS)]
+            if not model.classes
+            else []
         ),
         ("Time of prediction", str(facts["time_of_prediction"]).replace("_", " ")),
         ("Population", str(facts["population"] or NOT_STATED)),
         ("Centre", str(facts["centre"] or NOT_STATED)),
         ("Years", str(facts["period"] or NOT_STATED)),
-        ("Developed with", f"{facts['n']} patients, {facts['events']} with the event"),
+        ("Developed with", _developed(model)),
         ("Validation", str(facts["validation"])),
         *(("Caution", words) for words in cautions(model)),
     ]
 
 
+def _outcome(model: Model) -> list[tuple[str, str]]:
+    if not model.classes:
+        return [("Event", str(model.facts["event"]))]
+    out = [("Classes", ", ".join(model.classes))]
+    return [("Outcome", str(model.facts["event"])), *out] if model.facts.get("event") else out
+
+
+def _developed(model: Model) -> str:
+    facts = model.facts
+    if not model.classes:
+        return f"{facts['n']} patients, {facts['events']} with the event"
+    counts = ", ".join(f"{name} {n}" for name, n in (facts.get("outcomes") or {}).items())
+    rows = facts.get("rows")
+    words = f"{facts['n']} patients" + (f", {rows} rows" if rows and rows != facts["n"] else "")
+    return f"{words}: {counts}" if counts else words
+
+
 def cautions(model: Model) -> list[str]:
     """Checks that this model did not pass, with the reason for which they were accepted."""
-    out = []
+    out = [EQUAL_SHARES] if model.equal_shares else []
     for check in model.facts["checks"]:
         if check["subject"] in ("", model.name, *model.schema.inputs):
             reason = model.facts["accepted"].get(check["code"])

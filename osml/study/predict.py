@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from osml.files import atomic_write
-from osml.serving import load, read_patients, rows_csv
+from osml.serving import EQUAL_SHARES, load, patients_csv, read_patients, rows_csv
 
 SHOWN = 5
 
@@ -14,19 +14,28 @@ SHOWN = 5
 def predict_table(source: Path, table_path: Path, out: Path, predictor: str | None, say: Callable[[str], None]) -> int:
     """Write predictions of a run's or bundle's model; returns the number of rows without one.
 
-    Paths of images are relative to the table's folder.
+    Paths of images are relative to the table's folder. Where predictions are of rows, a second file beside `out` holds
+    the means of each patient.
     """
     model = load(source, predictor)
     rows = model.predict(read_patients(table_path, model), root=table_path.parent)
     atomic_write(out, rows_csv(model, rows))
+    means = patients_csv(model, rows)
+    beside = out.with_name(f"{out.stem}_by_patient{out.suffix}")
+    if means is not None:
+        atomic_write(beside, means)
     bad = [row for row in rows if not row.ok]
     say(f"predicted {len(rows) - len(bad)} of {len(rows)} rows with {model.name!r} → {out}")
+    if means is not None:
+        say(f"means of each patient → {beside}")
     for row in bad[:SHOWN]:
         say(f"  {table_path.name}:{row.line}: {row.status}")
     if len(bad) > SHOWN:
         say(f"  … and {len(bad) - SHOWN} more; see the status column")
     if model.withheld:
         say(f"  {model.withheld}")
+    if model.equal_shares:
+        say(f"  {EQUAL_SHARES}")
     if model.facts["synthetic"]:
         say(f"  SYNTHETIC: {model.facts['synthetic']}")
     return len(bad)

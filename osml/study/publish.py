@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from osml.files import atomic_write, write_json
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete
+from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
-from osml.serving import golden, links, recipe
+from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema
+from osml.serving import golden, links, networks_of, recipe
 from osml.stats.terms import design_matrix
 from osml.study.tasks import withheld
 
@@ -31,7 +34,8 @@ def publish(
     schema = loaded.schema
     write_json(folder / "schema.json", portable_schema(loaded))
     write_json(folder / "facts.json", facts(loaded, metrics))
-    write_json(folder / "recipe.json", recipe(schema, tuple(chains)))
+    networks = {network.name: network for chain, _ in chains.values() for network in networks_of(chain)}
+    write_json(folder / "recipe.json", recipe(schema, tuple(chains), networks))
     for name, (chain, design) in chains.items():
         place = folder / "predictors" / name
         chain.save(place)
@@ -44,13 +48,27 @@ def publish(
                     atomic_write(place / f"nomogram.{ending}", (source / f"nomogram.{ending}").read_bytes())
         for link, where in links(chain, f"predictors/{name}"):
             write_json(folder / where / "golden.json", golden(link.fitted))
-    return seal(folder, {"study": schema.name, "seed": schema.validation.seed, "schema_sha256": loaded.digest()})
+    identity = {"study": schema.name, "seed": schema.validation.seed, "schema_sha256": loaded.digest()}
+    return seal(folder, identity | ({"encoders": encoders(networks)} if networks else {}))
+
+
+def encoders(networks: Mapping[str, FittedNetwork]) -> list[dict[str, Any]]:
+    """The pretrained weights that networks start from, each once: where they come from, SHA-256 and licence."""
+    found = [dict(record.weights) for network in networks.values() for record in network.encoders.values()]
+    return [one for k, one in enumerate(found) if one not in found[:k]]
 
 
 def portable_schema(loaded: LoadedSchema) -> dict[str, Any]:
-    """The resolved schema; of the table only its name's ending is kept, because a path can name a person or a place."""
+    """The resolved schema without paths, because a path can name a person or a place.
+
+    Of the table the name's ending is kept, of an encoder's weights the file name.
+    """
     data = loaded.resolved()
     data["cohort"]["table"] = "table" + loaded.table_path.suffix
+    for block in data["predictors"].values():
+        for encoder in (block.get("encoders") or {}).values():
+            if encoder.get("weights") not in (None, "hub"):
+                encoder["weights"] = Path(encoder["weights"]).name
     return data
 
 
@@ -58,6 +76,7 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What stands beside every prediction: event, time, population, validation, performance."""
     schema = loaded.schema
     study = schema.study
+    classes = isinstance(schema.target, MulticlassTarget | HierarchyTarget)
     kind = schema.validation.split.kind
     validation = {
         "holdout": "tested on patients set apart in this study",
@@ -67,7 +86,7 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
     developed = next((f["development"] for f in metrics["predictors"].values() if "development" in f), None)
     return {
         "title": study.title or schema.name,
-        "event": study.endpoint or (schema.target.positive if schema.target.kind == "binary" else "the event"),
+        "event": study.endpoint or _event(schema),
         "time_of_prediction": schema.time_of_prediction,
         "population": study.population,
         "centre": study.centre,
@@ -78,7 +97,9 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "withheld": withheld(schema),
         "validation": validation.get(kind, "internally validated only"),
         "n": metrics["patients"] if developed is None else developed["patients"],
+        "rows": metrics["n"] if developed is None else developed["rows"],
         "events": metrics["events"] if developed is None else developed["events"],
+        "outcomes": metrics["outcomes"] if classes else None,
         "decision": None if schema.decision is None else schema.decision.model_dump(),
         "accepted": metrics["accepted"],
         "checks": metrics["checks"],
@@ -92,12 +113,21 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
                     "shrinkage",
                     "candidate_parameters",
                     "selected",
+                    "network",
+                    "stack",
                 )
                 if key in facts
             }
             for name, facts in metrics["predictors"].items()
         },
     }
+
+
+def _event(schema: Schema) -> str:
+    target = schema.target
+    if isinstance(target, MulticlassTarget | HierarchyTarget):
+        return f"class of {target.column!r}"
+    return target.positive if target.kind == "binary" else "the event"
 
 
 def background(chain: Chain, design: Design) -> dict[str, Any]:
