@@ -8,12 +8,12 @@ from typing import Any
 from osml.report.feature_words import feature_words
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
-from osml.report.wording import event_words, missing_words, percent, plural, split_words
+from osml.report.wording import counts_words, event_words, missing_words, plural, split_words
 
 
 def model_card(run: Run) -> str:
     """Markdown text; the same run gives the same bytes."""
-    facts, n, events = run.facts, len(run.cohort), run.summary["events"]
+    facts = run.facts
     lines = [f"# Model card: {_plain(facts['title'])}", ""]
     lines += [f"> {_plain(text)}" + "\n>" for text in warnings(run)] + [f"> {RESEARCH}", ""]
     lines += [
@@ -25,8 +25,7 @@ def model_card(run: Run) -> str:
         f"- Decision it serves: {_plain(_decision(run))}",
         "- Not for: treatment without a clinician's judgement; patients unlike those described here.", "",
         "## Training data", "",
-        f"- {plural(n, run.units.removesuffix('s'))}, {plural(events, 'event')} ({percent(events / n)}); sampling: "
-        f"{run.schema.study.sampling}",
+        f"- {_plain(counts_words(run))}; sampling: {run.schema.study.sampling}",
         f"- Left out: {_plain(_left_out(run))}",
         f"- Missing values: {missing_words(run)}", "",
         "## Performance", "",
@@ -64,7 +63,47 @@ def _decision(run: Run) -> str:
     return f"{decision.action}, at risks from {low} to {high} %"
 
 
+def _class_performance(run: Run) -> list[str]:
+    """Targets with classes: over folds with the interval, or over patients with the range and the pooled value."""
+    words = "macro-F1, range over patients | macro-F1, pooled (labels shuffled)" if run.alone else (
+        "macro-F1 (95 %) | macro AUC"
+    )  # fmt: skip
+    lines = [f"| Predictor | {words} | accuracy |", "|---|---|---|---|"]
+    notes: dict[str, None] = {}
+    for name, facts in run.metrics["predictors"].items():
+        found = facts["out_of_fold"]
+        if "macro_f1" not in found:
+            lines.append(f"| {_plain(name)} | {_plain(found['reason'])} | – | – |")
+            continue
+        if run.alone:
+            spans = facts.get("patients", {}).get("range", {})
+            pooled = found["pooled"]["macro_f1"]
+            noise = pooled.get("permutation_mean")
+            middle = _value(pooled, 2) + (f" ({noise:.2f})" if noise is not None else "")
+            cells = [_span(spans.get("macro_f1")), middle, _span(spans.get("accuracy"))]
+        else:
+            first = found["macro_f1"]
+            shown = _value(first, 2)
+            if first.get("low") is not None:
+                shown += f" ({first['low']:.2f} to {first['high']:.2f})"
+                notes[f"Interval: {_plain(first['interval'])}."] = None
+            cells = [shown, _value(found["macro_auc"], 2), _value(found["accuracy"], 2)]
+        lines.append(f"| {_plain(name)} | {' | '.join(cells)} |")
+    sentences = [
+        f"- {_plain(name)}: {_plain(facts['ablation']['sentence'])}"
+        for name, facts in run.metrics["predictors"].items()
+        if "sentence" in facts.get("ablation", {})
+    ]
+    return [*lines, "", *notes, *sentences]
+
+
+def _span(ends: list[float] | None) -> str:
+    return "–" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
 def _performance(run: Run) -> list[str]:
+    if run.classes:
+        return _class_performance(run)
     label = "Harrell's C" if run.survival else "AUC"
     hidden = bool(run.withheld)
     lines = [f"| Predictor | {label} (95 %) | Calibration slope | Brier |", "|---|---|---|---|"]
@@ -91,6 +130,11 @@ def _value(entry: dict[str, Any], digits: int) -> str:
 def _model(found: dict[str, Any]) -> str:
     if "final" in found:
         return f"not fitted to all patients ({_plain(found['final'].get('failed', 'failed'))})"
+    if "network" in found:
+        return _network(found["network"])
+    if "stack" in found:
+        weights = ", ".join(f"{_plain(name)} {weight:.2f}" for name, weight in found["stack"]["weights"].items())
+        return f"stack of {weights}"
     kept = ", ".join(_plain(feature_words(name)) for name in found.get("selected", {})) or "none"
     parts = [f"{'features' if 'radscore' in found else 'inputs'} kept: {kept}"]
     if "radscore" in found:
@@ -105,6 +149,19 @@ def _model(found: dict[str, Any]) -> str:
             parts.append(
                 f"shrinkage {shrinkage['kind']}, factor {shrinkage['slope']:.2f} ({_plain(shrinkage['source'])})"
             )
+    return "; ".join(parts)
+
+
+def _network(found: dict[str, Any]) -> str:
+    encoders = ", ".join(f"{_plain(i)} by {_plain(e['model'])}, {e['tune']}" for i, e in found["encoders"].items())
+    parts = [f"network of {', '.join(_plain(i) for i in found['inputs'])}"]
+    if encoders:
+        parts.append(f"encoders: {encoders}")
+    parts.append(f"{plural(found['seeds'], 'seed')}, epochs {', '.join(map(str, found['epochs']))}")
+    reason = f" ({_plain(found['calibration']['reason'])})" if found["calibration"]["reason"] else ""
+    parts.append(f"calibrated: {found['calibration']['kind']}{reason}")
+    if found.get("abstain") is not None:
+        parts.append(f"may leave units undecided; accepted share of wrong sets {found['abstain']:g}")
     return "; ".join(parts)
 
 

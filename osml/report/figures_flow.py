@@ -57,7 +57,10 @@ def _steps(run: Run) -> list[tuple[str, str]]:
     if lost:
         aside = f"Left out: {lost}\n" + "\n".join(f"{count}  {reason}" for reason, count in excluded.items())
     people = "" if run.cohort.per_row is False else f" of {plural(len(run.cohort.patient_ids), 'patient')}"
-    events = f"{plural(n, run.units.removesuffix('s'))}{people} analysed\n{plural(summary['events'], 'event')}"
+    told = [f"{count} {name}" for name, count in _outcomes(run)]
+    events = f"{plural(n, run.units.removesuffix('s'))}{people} analysed\n" + (
+        "\n".join(told) if run.classes else plural(summary["events"], "event")
+    )
     return [
         (f"Table: {plural(summary['rows'], 'row')}\n{n + lost} {run.units}", aside),
         (events, ""),
@@ -83,7 +86,18 @@ def _counts(run: Run) -> list[tuple[str, int]]:
     excluded = run.summary["excluded"]
     rows = [("rows in the table", run.summary["rows"])]
     rows += [(f"left out: {reason}", count) for reason, count in excluded.items()]
-    return [*rows, (f"{run.units} analysed", len(run.cohort)), ("events", run.summary["events"])]
+    return [*rows, (f"{run.units} analysed", len(run.cohort)), *_outcomes(run)]
+
+
+def _outcomes(run: Run) -> list[tuple[str, int]]:
+    """Events, or units of every class; labels that stop at an inner node are named as such."""
+    if not run.classes:
+        return [("events", run.summary["events"])]
+    groups = run.cohort.outcome_groups()
+    return [
+        (name if name in run.classes else f"{name} (no more is known)", int(mine.sum()))
+        for name, mine in groups.items()
+    ]
 
 
 def _lines(text: str, width: int) -> list[str]:

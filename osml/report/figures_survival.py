@@ -66,6 +66,10 @@ def risk_group_exhibit(run: Run, predictor: str) -> Exhibit:
     competing = outcome.competing is not None
     name = f"risk_groups_{predictor}"
     title = f"{'Cumulative incidence' if competing else 'Kaplan-Meier'} by risk group, {predictor}"
+    if run.network(predictor):
+        return unavailable(
+            name, title, "A network is in it, whose training predictions, which cut the groups, are not kept."
+        )
     repeats = risk_groups(run, predictor)
     used = [g for g in range(len(GROUPS)) if np.any(repeats[0][1] == g)]
     if len(used) < 2:

@@ -11,16 +11,25 @@ from osml.explanation.figures import MOST_INPUTS, dependence_figure, summary_fig
 from osml.explanation.run import Explained, explain_run
 from osml.files import atomic_write, write_csv
 from osml.report.card import model_card
+from osml.report.classes import write_tables
 from osml.report.exhibit import Exhibit, unavailable
 from osml.report.figures_calibration import calibration_exhibits
+from osml.report.figures_classes import (
+    class_calibration_exhibit,
+    class_roc_exhibit,
+    confusion_exhibit,
+    spread_exhibit,
+)
 from osml.report.figures_decision import decision_exhibit
 from osml.report.figures_flow import flow_exhibit
+from osml.report.figures_gates import gates_exhibit
 from osml.report.figures_panel import panel_exhibit
 from osml.report.figures_regions import region_exhibit
 from osml.report.figures_roc import roc_exhibit
 from osml.report.figures_selection import selection_exhibits
 from osml.report.figures_survival import incidence_exhibit, risk_group_exhibit
 from osml.report.models import ModelRow, model_rows, write_models
+from osml.report.networks import networks
 from osml.report.page import Exhibits, page
 from osml.report.radiomics import radiomics_inputs
 from osml.report.radscores import radscores
@@ -52,6 +61,8 @@ def make_report(run_dir: str | Path) -> Path:
     run = read_run(Path(run_dir).resolve())
     rows = model_rows(run)
     write_models(run, rows)
+    if run.classes:
+        write_tables(run)
     exhibits = _exhibits(run, rows)
     folder = run.path / "report"
     for exhibit in exhibits.all():
@@ -70,6 +81,21 @@ def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
     names = list(run.held_out)
     risks = [] if run.withheld else names
     decided = [] if run.schema.decision is None else risks
+    gated = [name for name in networks(run) if name in run.held_out]
+    if run.classes:
+        return Exhibits(
+            flow=flow_exhibit(run),
+            regions=[region_exhibit(run, name) for name in radiomics_inputs(run)],
+            scores=[],
+            panel=spread_exhibit(run),
+            confusion=[confusion_exhibit(run, name) for name in names],
+            discrimination=[class_roc_exhibit(run, name) for name in names],
+            calibration=[class_calibration_exhibit(run, name) for name in names],
+            decision=[],
+            survival=[],
+            gates=[gates_exhibit(run, name) for name in gated],
+            explanation=[e for name in run.metrics["predictors"] for e in _explanation(run, name)],
+        )
     return Exhibits(
         flow=flow_exhibit(run),
         regions=[region_exhibit(run, name) for name in radiomics_inputs(run)],
@@ -79,6 +105,7 @@ def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
         calibration=[e for name in risks for e in calibration_exhibits(run, name)],
         decision=[decision_exhibit(run, name) for name in decided],
         survival=[incidence_exhibit(run), *(risk_group_exhibit(run, name) for name in names)] if run.survival else [],
+        gates=[gates_exhibit(run, name) for name in gated],
         explanation=[e for name in run.metrics["predictors"] for e in _explanation(run, name)],
     )
 
@@ -88,6 +115,8 @@ def _explanation(run: Run, predictor: str) -> list[Exhibit]:
     if not (run.path / "bundle" / "predictors" / predictor).is_dir():
         why = run.metrics["predictors"][predictor].get("final", {}).get("failed", "it was not fitted")
         return [unavailable(name, title, f"There is no final model: {why}.")]
+    if run.network(predictor):
+        return [unavailable(name, title, "A network is in it: what each input adds stands under Networks.")]
     try:
         explained = readable(run, explain_run(run.path, predictor))
     except NotEstimableError as error:

@@ -24,6 +24,7 @@ from osml.report.wording import percent
 Float = NDArray[np.float64]
 CUSTOM = 0.5  # printed because papers print it, not because anybody acts at it
 COUNTS = ("accuracy", "sensitivity", "specificity", "precision", "f1")
+CLASS_MEASURES = ("macro_f1", "macro_auc", "accuracy")
 FEWEST = 20  # patients below whom no interval is given, as for held-out values
 
 
@@ -62,17 +63,30 @@ def model_rows(run: Run) -> list[ModelRow]:
     at = thresholds(run)
     rows = []
     words = "test patients" if run.independent_test else "out of fold"
-    for name in run.held_out:
+    for name in [] if run.classes else run.held_out:
         entry = run.metrics["predictors"][name]["out_of_fold"].get(run.measure, {})
         honest = Area(entry.get("value"), entry.get("low"), entry.get("high"), entry.get("reason", ""))
         repeats = run.repeats(name)
         found = [[_counts(run, r.index, r.p[:, 0], t) for r in repeats] for t in at]
         rows.append(ModelRow(name, words, len(repeats[0].index), honest, tuple(_mean(each) for each in found)))
+        if run.network(name):
+            rows += _stored(run, name, len(at))
+            continue
         own = apparent(run, name)
         if own is not None:
             index, p, _, area = own
             rows.append(ModelRow(name, "apparent", len(index), area, tuple(_counts(run, index, p, t) for t in at)))
     return rows
+
+
+def _stored(run: Run, predictor: str, thresholds: int) -> list[ModelRow]:
+    """The apparent area as the fit recorded it: a report reads no image, so a network predicts nothing here."""
+    facts = run.metrics["predictors"][predictor]
+    entry = facts.get("apparent", {}).get(run.measure, {})
+    if entry.get("value") is None:
+        return []
+    n = facts["development"]["rows"]
+    return [ModelRow(predictor, "apparent", n, Area(entry["value"]), (dict.fromkeys(COUNTS),) * thresholds)]
 
 
 def apparent(run: Run, predictor: str) -> tuple[NDArray[np.intp], Float, Float, Area] | None:
@@ -91,7 +105,7 @@ def apparent(run: Run, predictor: str) -> tuple[NDArray[np.intp], Float, Float, 
 
 
 def _area(run: Run, index: NDArray[np.intp], lp: Float) -> Area:
-    outcome = run.outcome.take(index)
+    outcome = run.cohort.event_outcome.take(index)
     patients = np.array([run.cohort.patients[i] for i in index], dtype=object)
     try:
         if isinstance(outcome, SurvivalOutcome):
@@ -151,6 +165,9 @@ def _mean(repeats: Sequence[dict[str, float | None]]) -> dict[str, float | None]
 
 def write_models(run: Run, rows: Sequence[ModelRow]) -> None:
     """tables/models.csv, one line per predictor, kind of data and threshold, and its note; no rows, no file."""
+    if run.classes:
+        write_csv(run.path / "tables" / "models.csv", ["predictor", "data", *CLASS_MEASURES], _class_lines(run))
+        return
     if not rows:
         return
     measure = run.measure
@@ -197,6 +214,8 @@ def models_note(run: Run) -> str:
 
 def models_table(run: Run, rows: Sequence[ModelRow]) -> Markup:
     """The table as the page shows it, one a threshold."""
+    if run.classes:
+        return _class_models(run)
     if not rows:
         return tag("p", "No table of models: no predictor finished all its folds.", class_="absent")
     label = "Harrell's C" if run.survival else "AUC"
@@ -217,6 +236,40 @@ def models_table(run: Run, rows: Sequence[ModelRow]) -> Markup:
     parts += [tag("p", models_note(run), class_="note")]
     parts += [tag("p", "File: ", tag("code", "tables/models.csv"), class_="file")]
     return join(parts)
+
+
+def _class_lines(run: Run) -> list[list[Any]]:
+    """Held out and apparent values of predictors of classes; leaving one patient out, those pooled over patients."""
+    lines: list[list[Any]] = []
+    for name in run.held_out:
+        facts = run.metrics["predictors"][name]
+        found = facts["out_of_fold"]
+        honest = found["pooled"] if run.alone else found
+        words = "pooled over patients" if run.alone else "test patients" if run.independent_test else "out of fold"
+        lines.append([name, words, *(honest[k].get("value") for k in CLASS_MEASURES)])
+        own = facts.get("apparent", {})
+        if any(k in own for k in CLASS_MEASURES):
+            lines.append([name, "apparent", *(own.get(k, {}).get("value") for k in CLASS_MEASURES)])
+    return lines
+
+
+def _class_models(run: Run) -> Markup:
+    cells: list[list[object]] = []
+    for line in _class_lines(run):
+        held = ("out_of_fold", "pooled") if run.alone else ("out_of_fold",)
+        place = ("apparent",) if line[1] == "apparent" else held
+        path = ("predictors", line[0], *place)
+        numbers = [number(v, 2, (*path, k, "value")) for k, v in zip(CLASS_MEASURES, line[2:], strict=True)]
+        cells.append([line[0], line[1], *numbers])
+    note = (
+        "Apparent: the final model on the very patients it was fitted to. Too good, and no evidence: only the other "
+        "rows say what to expect."
+    )
+    header = ["Predictor", "Data", "Macro-F1", "Macro AUC", "Accuracy"]
+    shown = table(header, cells, "Held out beside apparent", text_columns=2)
+    return join(
+        [shown, tag("p", note, class_="note"), tag("p", "File: ", tag("code", "tables/models.csv"), class_="file")]
+    )
 
 
 def _shown(run: Run, row: ModelRow) -> Markup:

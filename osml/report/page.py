@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from osml.explanation.drawing import inline_svg
-from osml.report import radiomics, tables
+from osml.report import classes, networks, radiomics, tables
 from osml.report.exhibit import Exhibit
 from osml.report.html import Markup, details, join, table, tag
 from osml.report.models import ModelRow, models_table
@@ -34,13 +34,15 @@ class Exhibits:
     decision: Sequence[Exhibit]
     survival: Sequence[Exhibit]
     explanation: Sequence[Exhibit]
+    confusion: Sequence[Exhibit] = ()
+    gates: Sequence[Exhibit] = ()
 
     def all(self) -> list[Exhibit]:
         """Every figure, in the order of the page."""
         panel = [] if self.panel is None else [self.panel]
         groups = (
-            self.regions, *(found for _, found in self.scores), panel, self.discrimination, self.calibration,
-            self.decision, self.survival, self.explanation,
+            self.regions, *(found for _, found in self.scores), panel, self.confusion, self.discrimination,
+            self.calibration, self.decision, self.survival, self.gates, self.explanation,
         )  # fmt: skip
         return [self.flow, *(e for group in groups for e in group)]
 
@@ -77,10 +79,13 @@ Section = tuple[str, str, Sequence[object]]
 
 def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Section | None]:
     withheld = [tag("p", f"Not shown: {run.withheld}.", class_="absent")] if run.withheld else []
-    fixed = "Predicted risks should agree with what happened."
+    fixed = f"Predicted {'probabilities' if run.classes else 'risks'} should agree with what happened."
     if not run.independent_test:
         fixed += " On average they do by design when patients are resampled from one cohort: no evidence. The slope is."
     what = "Who comes before whom in risk; the area or C is 0.5 for chance and 1 for perfect order."
+    if run.classes:
+        what = "Each class against the rest; the area is 0.5 for chance and 1 for perfect order."
+    told = networks.networks(run) + networks.stacks(run)
     return [
         ("summary", "Summary", [*summary_paragraphs(run), _key_facts(run)]),
         ("patients", "Patients", [_figures([exhibits.flow])]),
@@ -90,12 +95,14 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
         if radiomics.radiomics_inputs(run)
         else None,
         ("results", "Results of all predictors", _results(run, exhibits, rows)),
+        ("classes", "Classes", [*classes.per_class(run), _figures(exhibits.confusion)]) if run.classes else None,
         ("discrimination", "Discrimination", [tag("p", what), _figures(exhibits.discrimination)])
         if exhibits.discrimination
         else None,
-        ("calibration", "Calibration", withheld or [tag("p", fixed), _figures(exhibits.calibration)]),
+        ("calibration", "Calibration", withheld or _calibration(run, exhibits, fixed)),
         ("decision", "Decision curve", withheld or [_decision(run), _figures(exhibits.decision)]),
         ("survival", "Survival", [_figures(exhibits.survival)]) if exhibits.survival else None,
+        ("networks", "Networks", networks.section(run, exhibits.gates, _figures)) if told else None,
         ("nomogram", "Nomogram", _nomograms(run)),
         ("explanation", "What the model does", [_explanation(), _figures(exhibits.explanation)]),
         ("checks", "Checks", [*tables.checks(run)]),
@@ -107,7 +114,7 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
 def _key_facts(run: Run) -> Markup:
     study, facts = run.schema.study, run.facts
     rows = [
-        ("Event", event_words(run)),
+        ("Classes" if run.classes else "Event", event_words(run)),
         ("Time of prediction", str(facts["time_of_prediction"]).replace("_", " ")),
         ("Population", facts["population"] or "not stated"),
         ("Centre, period", ", ".join(str(facts[k]) for k in ("centre", "period") if facts[k]) or "not stated"),
@@ -132,10 +139,17 @@ def _baseline(run: Run) -> object:
     elif second is None:
         second = tag("p", "There is no table of training against test patients: by resampling, every patient is a test "
                      "patient once in each repeat.", class_="note")  # fmt: skip
-    return join([first or tag("p", "The run wrote no table of baseline characteristics."), second])
+    rows = ""
+    if first is not None and run.cohort.clustered:
+        rows = tag(
+            "p", "Rows of a patient count as independent in these tests: their p-values are too small.", class_="note"
+        )
+    return join([first or tag("p", "The run wrote no table of baseline characteristics."), rows, second])
 
 
 def _regression(run: Run) -> list[object]:
+    if run.classes:
+        return [tag("p", "None: a regression table has one event; this target has classes.", class_="absent")]
     out: list[object] = [
         tag("p", "How each input goes with the outcome in these patients: description, not performance. Screening "
             "inputs by their univariable p-value misleads; the full model stands beside it for that reason.")
@@ -159,12 +173,30 @@ def _regression(run: Run) -> list[object]:
 def _no_regression(facts: Mapping[str, Any]) -> str:
     if "radscore" in facts:
         return "its features stand under Images and radiomics"
+    if "network" in facts:
+        return "a network has no coefficients; what each input adds stands under Networks"
+    if "stack" in facts:
+        return "it combines whole predictors; their weights stand under Networks"
     return str(facts.get("final", {}).get("failed", "not made"))
 
 
 def _results(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[object]:
     panel = [] if exhibits.panel is None else [_figures([exhibits.panel])]
+    if run.classes:
+        people = classes.patients(run) if run.alone or run.cohort.clustered else []
+        beside = classes.pooled(run) if run.alone else []
+        folded = [details("Pooled values and what predictions without knowledge give", *beside)] if beside else []
+        found = [classes.leaderboard(run), *panel, models_table(run, rows)]
+        return [*people, *found, *folded] if run.alone else [*found, *people]
     return [tables.leaderboard(run), _optional(run), *panel, models_table(run, rows), tables.optimism(run)]
+
+
+def _calibration(run: Run, exhibits: Exhibits, words: str) -> list[object]:
+    """The figures; of classes, where none could be drawn for one and the same reason, that reason once."""
+    reasons = {e.reason for e in exhibits.calibration}
+    if run.classes and len(reasons) == 1 and "" not in reasons:
+        return [tag("p", reasons.pop(), class_="absent")]
+    return [tag("p", words), _figures(exhibits.calibration)]
 
 
 def _optional(run: Run) -> Markup | None:
@@ -173,6 +205,8 @@ def _optional(run: Run) -> Markup | None:
 
 def _decision(run: Run) -> object:
     decision = run.schema.decision
+    if run.classes:
+        return tag("p", "None: a decision curve needs the risk of one event; this target has classes.", class_="absent")
     if decision is None:
         return tag(
             "p", "No decision stated: without an action and a range of risks fixed beforehand there is no curve."

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import Cohort, Outcome, SurvivalOutcome
+from osml.cohort.cohort import ClassOutcome, Cohort, Outcome, SurvivalOutcome
 from osml.cohort.splits import Fold, folds_from_json
 from osml.errors import RunError
 from osml.files import read_json
+from osml.runs.class_sets import ClassSet, class_sets
 from osml.runs.cohort_store import load_cohort
+from osml.runs.extras import ExtraRow, read_extras
 from osml.runs.store import PredictionRow, read_predictions
-from osml.schema.model import Schema
+from osml.schema.model import NetworkPredictor, Schema, StackPredictor
 
 Float = NDArray[np.float64]
 
@@ -52,6 +54,8 @@ class Run:
     """A run as the report sees it.
 
     held_out : predictor → its folds, in order; only predictors none of whose folds failed
+    sets : the same of targets with classes, with every node's probability; empty for other targets
+    extras : what networks told beside their probabilities
     """
 
     path: Path
@@ -65,6 +69,8 @@ class Run:
     cohort: Cohort
     folds: tuple[Fold, ...]
     held_out: Mapping[str, tuple[HeldOut, ...]]
+    sets: Mapping[str, tuple[ClassSet, ...]] = field(default_factory=dict)
+    extras: tuple[ExtraRow, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -79,8 +85,26 @@ class Run:
 
     @property
     def measure(self) -> str:
-        """Key of the discrimination in metrics.json."""
-        return "c" if self.survival else "auc"
+        """Key in metrics.json of the measure that speaks for a predictor."""
+        return "macro_f1" if self.classes else "c" if self.survival else "auc"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the target, the leaves of its tree; empty for binary and survival targets."""
+        outcome = self.cohort.outcome
+        return outcome.tree.leaves if isinstance(outcome, ClassOutcome) else ()
+
+    @property
+    def alone(self) -> bool:
+        """Whether every fold is one patient."""
+        return self.schema.validation.split.kind == "leave_one_patient_out"
+
+    def network(self, predictor: str) -> bool:
+        """Whether a network is in a predictor or in those that feed it: its images are not read for a report."""
+        block = self.schema.predictors[predictor]
+        if isinstance(block, NetworkPredictor | StackPredictor):
+            return True
+        return any(self.network(name) for name in block.inputs if name in self.schema.predictors)
 
     @property
     def findings(self) -> list[Mapping[str, Any]]:
@@ -137,6 +161,8 @@ def read_run(path: Path) -> Run:
     metrics = read_json(path / "metrics.json")
     rows = read_predictions(path / "predictions.parquet")
     ranked = [name for name, facts in metrics["predictors"].items() if not facts["failed_folds"]]
+    mine = {name: [r for r in rows if r.predictor == name] for name in ranked}
+    several = isinstance(cohort.outcome, ClassOutcome)
     return Run(
         path=path,
         schema=schema,
@@ -148,7 +174,9 @@ def read_run(path: Path) -> Run:
         manifest=read_json(path / "bundle" / "manifest.json"),
         cohort=cohort,
         folds=folds,
-        held_out={name: _held_out([r for r in rows if r.predictor == name], cohort, folds) for name in ranked},
+        held_out={name: _held_out(found, cohort, folds) for name, found in mine.items()},
+        sets={name: tuple(class_sets(found, cohort, folds)) for name, found in mine.items()} if several else {},
+        extras=tuple(read_extras(path / "extras.parquet")),
     )
 
 

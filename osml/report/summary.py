@@ -7,7 +7,8 @@ from typing import Any
 from osml.report.figures_decision import decision_words
 from osml.report.html import Markup, join, number, tag
 from osml.report.run import Run
-from osml.report.wording import event_words, percent, plural, split_words
+from osml.report.summary_classes import class_performance, class_warnings
+from osml.report.wording import counts_words, event_words, split_words
 
 DESCRIBED = 3  # predictors told in words; the table holds all
 RESEARCH = "Research use only. Not a medical device; no advice on treatment."
@@ -20,6 +21,8 @@ def warnings(run: Run) -> list[str]:
         out.append(f"SYNTHETIC DATA: {run.facts['synthetic']}. No number here says anything about real patients.")
     if run.withheld:
         out.append(f"{run.withheld[0].upper()}{run.withheld[1:]}.")
+    if run.classes:
+        out += class_warnings(run)
     small = [c for c in run.checks if c["code"] in ("OSML041", "OSML042")]
     if small:
         accepted = f" Accepted with the reason: {small[0]['accepted']}." if small[0]["accepted"] else ""
@@ -50,19 +53,18 @@ def summary_paragraphs(run: Run) -> list[Markup]:
         out.append(tag("p", f"{words} in the table of results."))
     if len(names) > 1:
         out.append(
-            tag("p", "Whoever picks the best of several predictors by this report sees it too favourably; ",
-                "the comparisons below are corrected for their number.")
+            tag("p", "Whoever picks the best of several predictors by this report sees it too favourably",
+                "." if run.classes and run.alone else "; the comparisons below are corrected for their number.")
         )  # fmt: skip
     out.append(tag("p", _validity(run)))
     return out
 
 
 def _what(run: Run) -> Markup:
-    facts, summary = run.facts, run.summary
+    facts = run.facts
     who = facts["population"] or "the patients of this table"
     place = ", ".join(str(facts[key]) for key in ("centre", "period") if facts[key])
     moment = str(facts["time_of_prediction"]).replace("_", " ")
-    n, events = len(run.cohort), summary["events"]
     horizons = ""
     if run.survival:
         times = " and ".join(f"{h:g}" for h in getattr(run.outcome, "horizons", ()))
@@ -70,8 +72,7 @@ def _what(run: Run) -> Markup:
     return tag(
         "p",
         f"This study predicts {event_words(run)}{horizons}, at the time “{moment}”, for {who}"
-        f"{f' ({place})' if place else ''}. It rests on {plural(n, run.units.removesuffix('s'))} with "
-        f"{plural(events, 'event')} ({percent(events / n)}).",
+        f"{f' ({place})' if place else ''}. It rests on {counts_words(run)}.",
     )
 
 
@@ -86,6 +87,8 @@ def _how(run: Run) -> Markup:
 
 
 def _performance(run: Run, name: str) -> Markup:
+    if run.classes:
+        return class_performance(run, name)
     facts = run.metrics["predictors"][name]
     found = facts["out_of_fold"]
     if run.measure not in found:
@@ -116,6 +119,9 @@ def _performance(run: Run, name: str) -> Markup:
     parts += ["; 50 is chance. ", _against_chance(entry)]
     if not run.withheld:
         parts += [_slope(found, path), " ", decision_words(run, name)]
+    sentence = facts.get("ablation", {}).get("sentence")
+    if sentence:
+        parts += [" ", sentence]
     return tag("p", *parts)
 
 

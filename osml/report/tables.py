@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from osml.report.classes import LABELS
 from osml.report.html import Markup, bullets, details, join, number, table, tag
 from osml.report.run import Run, read_note, read_table
 
@@ -145,8 +146,11 @@ def comparisons(run: Run) -> Markup:
     rows: list[Cells] = []
     for k, c in enumerate(found):
         path = ("comparisons", k)
-        row: Cells = [f"{c['first']} − {c['second']}", c["measure"].upper()]
-        if "p" in c:
+        row: Cells = [f"{c['first']} − {c['second']}", _measure(c)]
+        if "patients" in c:
+            shown = join([_span(c["range"], (*path, "range")), f", range over {len(c['patients'])} patients"])
+            row += [shown, "–", "–", c["reason"]]
+        elif "p" in c:
             row += [
                 join([number(c["difference"], 3, (*path, "difference")), " (", number(c["low"], 3, (*path, "low")),
                       " to ", number(c["high"], 3, (*path, "high")), ")"]),
@@ -161,6 +165,15 @@ def comparisons(run: Run) -> Markup:
         "number of comparisons. A large p is no proof that two predictors are equally good."
     )
     return join([table(header, rows, "Comparisons between predictors", text_columns=2), tag("p", note, class_="note")])
+
+
+def _measure(entry: dict[str, Any]) -> str:
+    label = LABELS.get(entry["measure"], entry["measure"])
+    return f"{label} (lower is better)" if entry.get("better") == "lower" else label
+
+
+def _span(ends: list[float], path: tuple[str | int, ...]) -> Markup:
+    return join([number(ends[0], 3, (*path, 0)), " to ", number(ends[1], 3, (*path, 1))])
 
 
 def provenance(run: Run) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from osml.report.run import Run
+from osml.schema.model import HierarchyTarget, MulticlassTarget
 
 
 def split_words(run: Run) -> str:
@@ -36,7 +37,22 @@ def event_words(run: Run) -> str:
     target = run.schema.target
     if run.schema.study.endpoint:
         return run.schema.study.endpoint
+    if isinstance(target, MulticlassTarget | HierarchyTarget):
+        return f"{target.column}: {', '.join(run.classes[:-1])} or {run.classes[-1]}"
     return "the event" if target.kind == "survival" else f"{target.column} = {target.positive}"
+
+
+def counts_words(run: Run) -> str:
+    """Units with their events, or with their classes."""
+    n, unit = len(run.cohort), run.units.removesuffix("s")
+    if not run.classes:
+        events = run.summary["events"]
+        return f"{plural(n, unit)} with {plural(events, 'event')} ({percent(events / n)})"
+    people = f" of {plural(len(run.cohort.patient_ids), 'patient')}" if run.cohort.per_row else ""
+    found = run.cohort.outcome_groups()
+    told = [f"{int(found[name].sum()) if name in found else 0:,} {name}" for name in run.classes]
+    told += [f"{int(mine.sum()):,} labelled {name} only" for name, mine in found.items() if name not in run.classes]
+    return f"{plural(n, unit)}{people}: {', '.join(told)}"
 
 
 def missing_words(run: Run) -> str:

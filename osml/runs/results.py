@@ -78,7 +78,11 @@ class Results:
         rows += [("Patients", str(summary["patients"]))]
         if summary["units"] != summary["patients"]:
             rows.append(("Rows used", str(summary["units"])))
-        return Grid(("Step", "Count"), (*rows, ("Events", str(summary["events"]))))
+        if summary["events"] is None:
+            rows += [(name, str(n)) for name, n in summary["outcomes"].items()]
+        else:
+            rows.append(("Events", str(summary["events"])))
+        return Grid(("Step", "Count"), tuple(rows))
 
     def missing(self) -> Grid:
         """Missing cells by input."""
@@ -138,7 +142,7 @@ def read_grid(path: Path) -> Grid | None:
     return Grid(tuple(lines[0]), tuple(tuple(line) for line in lines[1:]), words) if lines else None
 
 
-_HEADINGS = {"auc": "AUC", "c": "C", "brier": "Brier"}
+_HEADINGS = {"auc": "AUC", "c": "C", "brier": "Brier", "f1": "F1"}
 
 
 def _rounded(cell: str) -> str:

@@ -203,7 +203,8 @@ def sentence(found: Mapping[str, Any], patients: int, schema: Schema) -> str:
         )
     best = max(known, key=lambda s: s["measures"][key]["value"])
     other = best["measures"][key]["value"]
-    words = f"{' + '.join(best['inputs'])} alone"
+    rivals = "the better of the two" if len(known) == 2 else "the best single input"
+    words = f"{rivals}, {' + '.join(best['inputs'])} alone"
     numbers = f"{label} {full:.2f} against {other:.2f}"
     difference = best["difference"][key]
     test = "the test set" if schema.validation.split.kind in ("holdout", "time") else "these folds"
@@ -214,22 +215,18 @@ def sentence(found: Mapping[str, Any], patients: int, schema: Schema) -> str:
             ahead = sum(one["difference"] > 0 for one in by["table"])
             shown = f"; it was ahead in {ahead} of {len(by['table'])} patients"
         verb = "was ahead of" if full > other else "did not beat"
-        return (
-            f"On {test} fusion {verb} the better of the two, {words} ({numbers}){shown}; with {patients} patients this "
-            "shows nothing beyond them."
-        )
+        few = f"with {patients} patients this shows nothing beyond them"
+        end = few if patients < FEW_PATIENTS else "no interval can be given"
+        return f"On {test} fusion {verb} {words} ({numbers}){shown}; {end}."
     interval = (
         f"difference {difference['value']:+.2f}, 95 % interval {difference['low']:+.2f} to {difference['high']:+.2f}"
     )
     interval = interval.replace("-", "\N{MINUS SIGN}")
     if difference["low"] > 0:
-        return f"On {test} fusion beat the better of the two, {words}: {numbers}, {interval}."
+        return f"On {test} fusion beat {words}: {numbers}, {interval}."
     if full > other:
-        return (
-            f"On {test} fusion was not shown to beat the better of the two, {words}: {numbers}, {interval}, which "
-            "includes no gain."
-        )
-    return f"On {test} fusion did not beat the better of the two, {words}: {numbers}, {interval}."
+        return f"On {test} fusion was not shown to beat {words}: {numbers}, {interval}, which includes no gain."
+    return f"On {test} fusion did not beat {words}: {numbers}, {interval}."
 
 
 def _split(schema: Schema, inputs: Sequence[str]) -> list[tuple[str, ...]]:
