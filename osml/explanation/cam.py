@@ -7,7 +7,7 @@ each piece's map is then that of the linear score with this gradient, which has 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,24 @@ def frozen_encoders(fitted: FittedNetwork) -> dict[str, Encoder]:
         for name, record in fitted.encoders.items()
         if record.embedding is not None
     }
+
+
+def run_encoders(schema: Schema, fitted: FittedNetwork) -> dict[str, Encoder]:
+    """`frozen_encoders` of a run: a file that its schema names is taken from there, if it still is the same file."""
+    from osml.features.images import image_plan
+    from osml.files import sha256_file
+    from osml.nets.encoders import build_encoder
+
+    kept: dict[str, Encoder] = {}
+    for name, record in fitted.encoders.items():
+        plan = image_plan(schema, fitted.name, name)
+        file = plan.encoder.weights
+        if not plan.frozen or file is None or file == "hub" or not Path(file).is_file():
+            continue
+        if sha256_file(Path(file)) == record.weights["sha256"]:
+            kept[name] = build_encoder(plan.settings())
+    rest = replace(fitted, encoders={name: r for name, r in fitted.encoders.items() if name not in kept})
+    return kept | frozen_encoders(rest)
 
 
 @one_thread()
@@ -158,7 +176,7 @@ def _how(
     if name in frozen:
         record = fitted.encoders[name].embedding
         assert record is not None
-        return EmbeddingSettings(**record), frozen[name]
+        return EmbeddingSettings(**record).for_prediction(), frozen[name]
     network = fitted.networks[seed]
     return None, network.encoders[str(network.recipe.names.index(name))]  # type: ignore[return-value]
 

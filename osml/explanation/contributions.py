@@ -116,6 +116,17 @@ def parts_of(fitted: FittedNetwork) -> tuple[Part, ...]:
     return tuple(out)
 
 
+def scale_words(fitted: FittedNetwork) -> dict[str, str]:
+    """Of each input of a table, the unit in which it enters the network: what its gradient is per."""
+    words = {"standard": "SD", "kit": "width of its range", "binary": "level", "category": "level"}
+    return {
+        code.column.name: f"{code.column.divide:g} units" if code.column.kind == "divide" else words[code.column.kind]
+        for source in fitted.sources
+        if isinstance(source, TableSource) and source.kind == "tabular"
+        for code in source.code.columns
+    }
+
+
 @one_thread()
 def attribute(fitted: FittedNetwork, cohort: Cohort, column: str, *, tolerance: float = TOLERANCE) -> Attribution:
     """Gradients and integrated gradients of units whose pictures are held fixed.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort
 from osml.errors import NotEstimableError, VerificationError
-from osml.explanation.cam import frozen_encoders, unit_heat, unit_pictures
+from osml.explanation.cam import run_encoders, unit_heat, unit_pictures
 from osml.explanation.cases import HIGHER, KINDS, Calls, Case, aliases, calls_of, choose_cases
 from osml.explanation.drawing import GRID, INK, QUIET, new_figure, pen
 from osml.explanation.heat import COLOURS, overlay
@@ -84,7 +84,7 @@ def gallery_tiles(
     lp = {(row.unit, row.column): row.lp for row in rows}
     names = aliases(cohort.patient_ids, schema.validation.seed)
     networks = {one.fold.index: one for one in held}
-    encoders = frozen_encoders(held[0].fitted)  # one recipe in all folds
+    encoders = run_encoders(schema, held[0].fitted)  # one recipe in all folds
     root = picture_root(run, schema)
     seen = {
         u
@@ -213,7 +213,7 @@ def _scale(figure: Any, height: float) -> None:
         "network looked, not why, and not that it is right.\nOut-of-fold: no network shown was trained on its patient. "
         "Contains patients' pictures: not for passing on."
     )
-    figure.text(1.4 / WIDTH, 0.38 / height, words, fontsize=6, color=QUIET, va="top")
+    figure.text(1.5 / WIDTH, 0.38 / height, words, fontsize=6, color=QUIET, va="top")
 
 
 def _warmest(maps: Mapping[str, Sequence[NDArray[np.float32]]]) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from osml.explanation.contributions import Contribution, Interval
@@ -16,6 +17,7 @@ Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 MOST_ROWS = 15
 MOST_COLUMNS = len(SERIES)
 _NAMES = ("gradient", "gradient_share", "integrated", "integrated_share")
+_DRAWN = ("gradient_share", "integrated_share")
 HEADER = (
     "output", "input", "feature", "units", *(f"{name}{end}" for name in _NAMES for end in ("", "_low", "_high")),
 )  # fmt: skip
@@ -33,15 +35,17 @@ def contribution_figure(found: Mapping[str, Sequence[Contribution]], labels: Map
     order = _order(shown)[:MOST_ROWS]
     many = len(shown) > 1
     with pen(font_size=8):
-        figure = new_figure(1.15 + len(order) * (0.16 + 0.11 * len(shown)) + 0.2 * many, 6.4)
-        left, right = figure.subplots(1, 2, sharey=True)
+        figure = new_figure(1.15 + len(order) * (0.22 + 0.09 * len(shown)) + 0.2 * many, 6.4)
+        left, right = figure.subplots(1, 2, sharey=True, sharex=True)
         for axes, key, words in (
-            (left, "gradient_share", "share of the gradient\n(depends on the scale of the input)"),
-            (right, "integrated_share", "share of integrated gradients\n(does not)"),
+            (left, _DRAWN[0], "share of the gradient\n(depends on scales)"),
+            (right, _DRAWN[1], "share of integrated\ngradients (does not)"),
         ):
             _panel(axes, shown, order, key)
             axes.set_xlabel(words)
-        left.set_yticks([-row for row in range(len(order))], [labels.get(name, name) for name in order])
+        left.set_yticks([-row for row in range(len(order))], [labels.get(name) or _short(name) for name in order])
+        most = max(_end(getattr(c, key)) for several in shown.values() for c in several for key in _DRAWN)
+        left.set_xlim(0, 1.06 * most)
         left.set_ylim(-len(order) + 0.45, 0.55)
         left.tick_params(axis="y", length=0)
         right.tick_params(axis="y", length=0)
@@ -58,6 +62,15 @@ def contribution_rows(found: Mapping[str, Sequence[Contribution]]) -> list[tuple
         for column, several in found.items()
         for c in several
     ]
+
+
+def _short(name: str) -> str:
+    """A feature's name without the picture that it is of, on lines that leave room for the panels."""
+    return fill(" ".join(name.split("|")[1:] or [name]).replace("_", " "), 28)
+
+
+def _end(one: Interval) -> float:
+    return one.value if one.high is None else max(one.value, one.high)
 
 
 def _three(one: Interval) -> tuple[float, float | None, float | None]:
@@ -87,5 +100,4 @@ def _panel(axes: Axes, found: Mapping[str, Sequence[Contribution]], order: Seque
                 axes.plot([one.low, one.high], [at, at], color=series.colour, linewidth=1.2)
         axes.plot(x, y, linestyle="", marker=series.marker, color=series.colour, markersize=4, label=column)
     axes.axvline(0, color=QUIET, linewidth=0.7)
-    axes.set_xlim(left=0)
     grid(axes, "x")

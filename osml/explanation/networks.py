@@ -16,7 +16,7 @@ from typing import Any
 from osml import __version__
 from osml.cohort.cohort import ClassOutcome
 from osml.errors import NotEstimableError, OsmlError
-from osml.explanation.contributions import Contribution, contributions
+from osml.explanation.contributions import Contribution, contributions, scale_words
 from osml.explanation.drawing import save
 from osml.explanation.figures import dependence_figure, summary_figure
 from osml.explanation.galleries import HEADER, draw_gallery, gallery_rows, gallery_tiles
@@ -39,6 +39,7 @@ class NetworkExplanation:
     contributions, facts : output → numbers of the table, and how they were computed
     shap : output → contributions of inputs, or of the predictors of a stack
     reasons : contributions | shap → why it is empty
+    labels : input → its name, and per what its gradient is
     """
 
     predictor: str
@@ -46,6 +47,7 @@ class NetworkExplanation:
     facts: Mapping[str, Mapping[str, Any]]
     shap: Mapping[str, Explained]
     reasons: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 def network_explanation(run: Path, name: str, held: list[HeldOut] | None = None) -> NetworkExplanation:
@@ -60,7 +62,7 @@ def network_explanation(run: Path, name: str, held: list[HeldOut] | None = None)
         reasons["contributions"] = "a stack reads scores of predictors; the numbers behind them are explained there"
         for column in _stack_columns(run, schema, name):
             shap[column or "score"] = stack_shap(run, schema, name, column)
-        return NetworkExplanation(name, {}, {}, shap, reasons)
+        return NetworkExplanation(name, {}, {}, shap, reasons, {})
     networks = held_out_networks(run, name) if held is None else held
     first = [one for one in networks if one.fold.repeat == 0]
     found: dict[str, tuple[Contribution, ...]] = {}
@@ -74,7 +76,9 @@ def network_explanation(run: Path, name: str, held: list[HeldOut] | None = None)
             shap[column] = network_shap(first, schema, name, column)
         except NotEstimableError as error:
             reasons["shap"] = error.what
-    return NetworkExplanation(name, found, facts, shap, reasons)
+    names = input_labels(schema)
+    labels = {item: f"{names[item]}\n(per {words})" for item, words in scale_words(networks[0].fitted).items()}
+    return NetworkExplanation(name, found, facts, shap, reasons, labels)
 
 
 def write_gallery(run: Path, name: str, held: list[HeldOut] | None = None) -> dict[str, Any]:
@@ -134,7 +138,7 @@ def explain_network_run(
     folder = out or run / "explanation" / name
     files: list[str] = []
     if found.contributions:
-        figure, (header, rows) = contribution_figure(found.contributions, input_labels(schema))
+        figure, (header, rows) = contribution_figure(found.contributions, found.labels)
         save(figure, folder, "contributions")
         write_csv(folder / "contributions.csv", header, rows)
         files += ["contributions.pdf", "contributions.png", "contributions.csv"]
