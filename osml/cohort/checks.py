@@ -208,13 +208,17 @@ def tiles(e: Evidence) -> Iterator[Finding]:
     try:
         x, y = (np.array([float(cell) for cell in cohort.keys[column]]) for column in (place.x, place.y))
     except ValueError:
+        x = y = np.array([np.nan])
+    if not np.isfinite([x, y]).all():
         yield Finding("OSML024", f"{place.x!r} and {place.y!r} are not all numbers: overlaps were not looked for")
         return
     pairs = 0
     for slide in names:
         here = np.flatnonzero(slides == slide)
-        near = (np.abs(x[here, None] - x[here]) < place.size) & (np.abs(y[here, None] - y[here]) < place.size)
-        pairs += int(np.triu(near, 1).sum())
+        here = here[np.argsort(x[here], kind="stable")]
+        # From left to right: a slide may hold many thousand tiles, too many for a table of all pairs.
+        ends = np.searchsorted(x[here], x[here] + place.size)
+        pairs += sum(int((np.abs(y[here[k + 1 : end]] - y[here[k]]) < place.size).sum()) for k, end in enumerate(ends))
     if pairs:
         yield Finding("OSML024", f"{pairs} pairs of tiles overlap within their slide")
 

@@ -16,7 +16,13 @@ def image_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
     inputs, predictors = _blocks(data.get("inputs")), _blocks(data.get("predictors"))
     cohort = data.get("cohort")
     site = cohort.get("site") if isinstance(cohort, dict) else None
+    row = cohort.get("row") if isinstance(cohort, dict) else None
+    if isinstance(cohort, dict) and cohort.get("position") is not None and row is None:
+        yield Problem(("cohort", "position"), "positions are those of tiles, one a row", "Name them in `cohort.row`.")
     for name, block in inputs.items():
+        if block.get("several") and row is not None:
+            message = "with `cohort.row` every row has its own picture; several are gathered for a patient"
+            yield Problem(("inputs", name, "several"), message, "Remove it, or `cohort.row`.")
         if block.get("kind") == "radiomics":
             yield from _radiomics(("inputs", name), block, inputs, site)
     for name, block in predictors.items():
@@ -47,7 +53,7 @@ def _radiomics(
             yield Problem((*path, "of"), f"{source!r} is not a volume or an image", hint(source, images))
         elif inputs[source].get("several"):
             message = f"{source!r} has several pictures of a patient: radiomics describe one"
-            yield Problem((*path, "of"), message, "Use `cohort.row`, or an input without `several`.")
+            yield Problem((*path, "of"), message, "Use an input without `several`.")
         elif "mask" in block:
             yield from _coloured(path, block, inputs[source])
         elif "mask" not in inputs[source]:

@@ -115,9 +115,10 @@ def missing_files(loaded: LoadedSchema, cohort: Cohort) -> list[tuple[str, str, 
     root = loaded.table_path.parent
     return [
         (units[i], key, path)
-        for key, paths in cohort.files.items()
-        for i, path in enumerate(paths)
-        if path and not (root / path).exists()
+        for key in cohort.files
+        for i, paths in enumerate(cohort.paths(key))
+        for path in paths
+        if not (root / path).exists()
     ]
 
 

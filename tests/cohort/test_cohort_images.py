@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import CLINIC_HEADER, binary_cohort, built, clinic_rows, hierarchy_target, refused, study
+from helpers import CLINIC_HEADER, binary_cohort, built, clinic_rows, hierarchy_target, network_schema, refused, study
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from osml.codes import Finding
-from osml.cohort.build import read_cohort
-from osml.cohort.checks import run_checks
+from osml.cohort.build import BuiltCohort, read_cohort
+from osml.cohort.checks import Evidence, run_checks
+from osml.cohort.checks import tiles as tiles_check
 from osml.cohort.cohort import Cohort, ImageTable
+from osml.cohort.table import Table
 from osml.runs.cohort_store import load_cohort, write_cohort
+from osml.schema.model import Position, Schema
+from osml.study.images import missing_files
 
 Data = dict[str, Any]
 Change = Callable[[Data], Any]
@@ -54,6 +58,12 @@ def test_all_paths_of_a_patient_are_gathered_once_and_in_order(tmp_path: Path) -
     assert cohort.units[:2] == ("P00", "P01")
 
 
+def test_paths_that_lead_nowhere_are_found_in_every_row(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch(), (tmp_path / "z.png").touch()
+    loaded = study(tmp_path, rows_of(["a.png", "gone.png"]), HEADER, imaged())
+    assert missing_files(loaded, read_cohort(loaded).cohort) == [("P00", "xray", "gone.png")]
+
+
 def test_without_several_paths_must_agree(tmp_path: Path) -> None:
     rows = rows_of(["a.png", "b.png"])
     message = refused(tmp_path, rows, HEADER, imaged(several=False))
@@ -85,7 +95,8 @@ def test_a_row_that_repeats_another_is_refused_even_so(tmp_path: Path) -> None:
 
 def test_rows_that_are_units_have_their_own_pictures(tmp_path: Path) -> None:
     rows = [[*row, f"v{i}"] for i, row in enumerate(rows_of(["a.png", "b.png"]))]
-    cohort = built(tmp_path, rows, (*HEADER, "view"), imaged(lambda d: d["cohort"].update(row="view"))).cohort
+    change = imaged(lambda d: d["cohort"].update(row="view"), several=False)
+    cohort = built(tmp_path, rows, (*HEADER, "view"), change).cohort
     assert cohort.paths("xray")[:2] == (("a.png",), ("b.png",))
 
 
@@ -153,6 +164,27 @@ def test_osml023_is_found_where_positions_are_no_numbers(tmp_path: Path) -> None
         Finding("OSML023", "slide 's1' belongs to A, B"),
         Finding("OSML024", "'x' and 'y' are not all numbers: overlaps were not looked for"),
     ]
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", ""])
+def test_osml024_is_told_where_a_position_is_not_finite(tmp_path: Path, cell: str) -> None:
+    (only,) = found(tmp_path, ("A", "s1", "0", cell), ("A", "s1", "0", "0"))
+    assert only == Finding("OSML024", "'x' and 'y' are not all numbers: overlaps were not looked for")
+
+
+def test_a_slide_of_many_thousand_tiles_is_looked_through_quickly() -> None:
+    n = 60_000  # a table of all pairs would take 29 GB
+    patients = ["A"] * n
+    x, y = 100 * (np.arange(n) % 300), 100 * (np.arange(n) // 300)
+    x[1] -= 1  # now it overlaps with its left neighbour
+    keys = {"slide": ["s"] * n, "x": [str(v) for v in x], "y": [str(v) for v in y]}
+    cohort = binary_cohort(patients, [False] * n, **keys)
+    place = Position(slide="slide", x="x", y="y", size=100)
+    schema = Schema.model_validate(network_schema())
+    schema = schema.model_copy(update={"cohort": schema.cohort.model_copy(update={"position": place})})
+    table = Table("t", ("a",), (), (), "")
+    evidence = Evidence(schema, BuiltCohort(cohort, cohort, table, {}, n))
+    assert list(tiles_check(evidence)) == [Finding("OSML024", "1 pairs of tiles overlap within their slide")]
 
 
 def test_tiles_of_no_slide_are_of_no_common_slide(tmp_path: Path) -> None:

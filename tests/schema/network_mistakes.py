@@ -298,10 +298,26 @@ PROBLEMS: list[tuple[Change, tuple[str, ...], str, str]] = [
         "Repeated nested cross-validation is its estimate.",
     ),
     (
-        put("inputs", "tile", several=True),
+        both(
+            lambda d: [d["cohort"].pop(key) for key in ("row", "position")],
+            put("inputs", "tile", several=True),
+        ),
         ("inputs", "nuclei", "of"),
         "inputs.nuclei.of: 'tile' has several pictures of a patient: radiomics describe one",
-        "Use `cohort.row`, or an input without `several`.",
+        "Use an input without `several`.",
+    ),
+    (
+        put("inputs", "slide_view", several=True),
+        ("inputs", "slide_view", "several"),
+        "inputs.slide_view.several: with `cohort.row` every row has its own picture; several are gathered for a "
+        "patient",
+        "Remove it, or `cohort.row`.",
+    ),
+    (
+        lambda d: d["cohort"].pop("row"),
+        ("cohort", "position"),
+        "cohort.position: positions are those of tiles, one a row",
+        "Name them in `cohort.row`.",
     ),
     (
         lambda d: d["inputs"]["nuclei"].pop("mask"),
