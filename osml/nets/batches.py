@@ -110,6 +110,11 @@ def random_view(values: Tensor, generator: torch.Generator | None) -> Tensor:
     return values[torch.arange(len(values), device=values.device), view]
 
 
+def first_view(values: Tensor, generator: torch.Generator | None) -> Tensor:
+    """For embeddings (t, views, d) whose first view is the picture as it is: any view in training, else the first."""
+    return values[:, 0] if generator is None else random_view(values, generator)
+
+
 def epoch_batches(n: int, size: int | None, seed: int, epoch: int) -> list[NDArray[np.intp]]:
     """Positions 0..n-1 in random order, cut into batches of at most `size` that differ by one row at most.
 

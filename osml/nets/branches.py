@@ -12,6 +12,7 @@ from osml.nets.recipe import Fusion, Modality, Reduce
 
 BRANCH_HIDDEN = 256
 ATTENTION_HIDDEN = 128
+STANDARD_LIMIT = 6.0
 
 
 class Items(NamedTuple):
@@ -36,6 +37,24 @@ class BatchNorm(nn.BatchNorm1d):
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
         return super().forward(x)
+
+
+class Standard(nn.Module):
+    """Vectors as z-scores of the training pictures, drawn in to ±6; without means and SDs as they are."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.tensor(modality.centre), persistent=False)
+        self.register_buffer("spread", torch.tensor(modality.spread), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(t, width)."""
+        if not len(self.centre):
+            return values
+        return ((values - self.centre) / self.spread).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
 
 
 class Columns(nn.Module):

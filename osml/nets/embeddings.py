@@ -21,10 +21,13 @@ from osml.engine import Progress, cores
 from osml.errors import InvalidInputError
 from osml.files import sha256_file
 from osml.imaging.errors import ImagingError, UnreadableError
+from osml.imaging.stain import stain_augment
 from osml.nets.encoders import Encoder
 from osml.nets.images import PIXELS_VERSION, ImageFailure, Pixels, crops, decode, fit, in_threads
 
 VIEWS = 8
+# Of the copies that `stain` draws: SD of the log factor of either stain, and of the OD added to a channel.
+STAIN_SIGMA, STAIN_OFFSET = 0.2, 0.02
 BATCH_CPU, BATCH_GPU = 8, 64
 
 
@@ -36,21 +39,32 @@ class EmbeddingSettings:
         maximum of their vectors side by side. Native sees cells as they are and takes as many passes as there are crops
     orientation : fixed; or free, for pictures that have no up and no left (histology): eight vectors, one per flip and
         rotation, at eight times the cost
+    stain : copies of an H&E picture with other strengths of its stains and another light, each turned at random where
+        the orientation is free; they stand behind the vector of the picture as it is, which alone counts in prediction
     """
 
     scale: Literal["resize", "native"] = "resize"
     orientation: Literal["fixed", "free"] = "fixed"
+    stain: int = 0
 
     def __post_init__(self) -> None:
         if self.scale not in ("resize", "native"):
             raise InvalidInputError(f"scale {self.scale!r}: resize or native is expected")
         if self.orientation not in ("fixed", "free"):
             raise InvalidInputError(f"orientation {self.orientation!r}: fixed or free is expected")
+        if self.stain < 0:
+            raise InvalidInputError(f"stain {self.stain}: a number of copies is expected")
 
     @property
     def views(self) -> int:
         """Vectors per picture."""
+        if self.stain:
+            return 1 + self.stain
         return VIEWS if self.orientation == "free" else 1
+
+    def for_prediction(self) -> EmbeddingSettings:
+        """Without the copies that only training draws from."""
+        return EmbeddingSettings(self.scale) if self.stain else self
 
     def width(self, encoder: Encoder) -> int:
         """Length of a vector."""
@@ -78,7 +92,7 @@ class _Read:
     digest: str
     key: str
     vectors: NDArray[np.float32] | None
-    pixels: Pixels | None
+    pieces: Tensor | None
 
 
 def embed_images(
@@ -132,21 +146,21 @@ def embed_images(
         if data is not None and len(data) == 4 * shape[0] * shape[1]:
             return _Read(digest, key, np.frombuffer(data, dtype="<f4").reshape(shape), None)
         try:
-            return _Read(digest, key, None, _pieces(decode(path), encoder, settings, path.name))
+            return _Read(digest, key, None, _pieces(decode(path), encoder, settings, path.name, digest))
         except ImagingError as error:
             return error
 
     keys: dict[int, str] = {}
 
-    def to_compute() -> Iterator[tuple[int, Pixels]]:
+    def to_compute() -> Iterator[tuple[int, Tensor]]:
         nonlocal from_cache
         for index, result in in_threads(read, paths, workers):
             if isinstance(result, ImagingError):
                 failures.append(ImageFailure(index, result.reason, str(result)))
             else:
                 hashes[index], keys[index] = result.digest, result.key
-                if result.pixels is not None:
-                    yield index, result.pixels
+                if result.pieces is not None:
+                    yield index, result.pieces
                     continue
                 from_cache += 1
                 values[index] = result.vectors
@@ -181,19 +195,38 @@ def _recipe(encoder: Encoder, settings: EmbeddingSettings, device: str, batch: i
     return (
         "embedding-1", PIXELS_VERSION, encoder.record.model, encoder.record.sha256, encoder.arguments,
         str(encoder.size), encoder.interpolation, settings.scale, settings.orientation,
+        *([f"layers {' '.join(encoder.layers)}"] if encoder.layers else []),
+        *([f"stain {settings.stain} {STAIN_SIGMA} {STAIN_OFFSET}"] if settings.stain else []),
         device.partition(":")[0], str(batch),
         version("torch"), version("timm"),
     )  # fmt: skip
 
 
-def _pieces(pixels: Pixels, encoder: Encoder, settings: EmbeddingSettings, name: str) -> Pixels:
-    if settings.scale == "native":
-        return crops(pixels, encoder.size, name)
-    return fit(pixels, encoder.size, encoder.interpolation)[None]
+def _pieces(pixels: Pixels, encoder: Encoder, settings: EmbeddingSettings, name: str, digest: str) -> Tensor:
+    """What the encoder takes of a picture, uint8 (crops · views, 3, size, size), the views of a crop together."""
+    if not settings.stain:
+        return views_of(_cut(pixels, encoder, settings, name), settings.views).transpose(0, 1).flatten(0, 1)
+    versions = [pixels]
+    for copy in range(settings.stain):
+        # From the picture's content: the same picture has the same copies in every study and every order.
+        rng = np.random.default_rng([int(digest[:15], 16), copy])
+        version = stain_augment(pixels, rng, STAIN_SIGMA, offset=STAIN_OFFSET)
+        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+        if settings.orientation == "free":
+            version = np.rot90(version[:, ::-1] if mirrored else version, turns)
+        versions.append(np.ascontiguousarray(version))
+    each = [_cut(version, encoder, settings, name) for version in versions]
+    return torch.stack(each).transpose(0, 1).flatten(0, 1)
+
+
+def _cut(pixels: Pixels, encoder: Encoder, settings: EmbeddingSettings, name: str) -> Tensor:
+    native = settings.scale == "native"
+    cut = crops(pixels, encoder.size, name) if native else fit(pixels, encoder.size, encoder.interpolation)[None]
+    return torch.tensor(cut).permute(0, 3, 1, 2)  # a copy: pictures come read-only from the decoder
 
 
 def _embedded(
-    stream: Iterator[tuple[int, Pixels]], encoder: Encoder, views: int, batch: int, device: str, runners: int
+    stream: Iterator[tuple[int, Tensor]], encoder: Encoder, views: int, batch: int, device: str, runners: int
 ) -> Generator[tuple[int, NDArray[np.float32]], None, None]:
     """(index, vectors (crops, views, d)) in the stream's order, from batches that cross the borders of pictures."""
     waiting: deque[tuple[int, int]] = deque()  # index, and pieces that will come out
@@ -212,12 +245,9 @@ def _embedded(
 
     # Parallel over batches, each on one thread: sums then have one order whatever the number of cores.
     with ThreadPoolExecutor(runners, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for index, pixels in stream:
-            # A copy: pictures come read-only from the decoder.
-            pieces = torch.tensor(pixels).permute(0, 3, 1, 2)
-            turned = views_of(pieces, views).transpose(0, 1).flatten(0, 1)
-            queued.append(turned)
-            waiting.append((index, len(turned)))
+        for index, pieces in stream:
+            queued.append(pieces)
+            waiting.append((index, len(pieces)))
             if sum(map(len, queued)) >= batch:
                 *full, rest = torch.cat(queued).split(batch)
                 if len(rest) == batch:

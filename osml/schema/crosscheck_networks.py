@@ -104,6 +104,12 @@ def _network(
     for item, encoder in _block(block, "encoders").items():
         if isinstance(encoder, dict) and encoder.get("scale") == "native" and encoder.get("tune", "frozen") != "frozen":
             yield Problem((*path, "encoders", item, "scale"), "native is for frozen encoders", "Use `scale: resize`.")
+        if isinstance(encoder, dict) and encoder.get("stain"):
+            if encoder.get("tune", "frozen") != "frozen":
+                message = "stained copies are for frozen encoders: a trained one sees new stains at every step"
+                yield Problem((*path, "encoders", item, "stain"), message, "Leave it out.")
+            if inputs.get(item, {}).get("orientation") != "free":
+                yield Problem((*path, "encoders", item, "stain"), f"{item!r} has no `orientation: free`: it is no H&E")
         if isinstance(encoder, dict) and "rank" in encoder and encoder.get("tune") != "lora":
             yield Problem((*path, "encoders", item, "rank"), "rank is a setting of `tune: lora`")
     head = block.get("head")

@@ -30,9 +30,17 @@ class EncoderBlock(Block):
         None, description="side of the input in pixels; default: what the weights were made for"
     )
     scale: Literal["resize", "native"] = Field(
-        "resize",
-        description="native: crops at full resolution, mean and maximum of their vectors; frozen encoders only",
+        "resize", description="native: crops at full resolution, mean and maximum of their vectors; for frozen ones"
     )
+    layers: Literal["final"] | Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        None, description="modules by name, whose maps' means and SDs are the vector; final: the model's own vector. "
+        "Default: final; of the frozen default encoder for pictures of free orientation blocks.3 and blocks.4 at 448 "
+        "pixels with 2 stained copies"
+    )  # fmt: skip
+    stain: Annotated[Whole, Field(ge=0)] | None = Field(
+        None, description="frozen encoders of H&E: copies of every picture with other strengths of its stains, which "
+        "training draws from; default: none, unless `layers` are left to their default"
+    )  # fmt: skip
 
 
 class Divide(Block):

@@ -177,7 +177,7 @@ def empty_images(image: NetworkImage, encoder: Encoder | None = None) -> ImageTa
     """No image of anybody."""
     none = np.empty(0, dtype=np.intp)
     if image.source.width is not None:
-        views = 8 if image.plan.orientation == "free" else 1
+        views = image.plan.embedding().for_prediction().views
         return ImageTable(np.empty((0, views, image.source.width), dtype=np.float32), none, none)
     from osml.nets.images import stored_size
 
@@ -197,7 +197,7 @@ def read_pictures(image: NetworkImage, encoder: Encoder, files: Sequence[Path], 
     from osml.nets.images import stack_images, stored_size
 
     if image.frozen:
-        found = embed_images(files, encoder, image.plan.embedding(), device=choose_device())
+        found = embed_images(files, encoder, image.plan.embedding().for_prediction(), device=choose_device())
         values: NDArray[Any] = found.values
         failures = found.failures
     else:

@@ -109,9 +109,13 @@ def _columns(source: TableSource, n: int, here: NDArray[np.bool_], k: int) -> di
 def _vectors_or_pictures(fitted: FittedNetwork, name: str, n: int, k: int) -> NDArray[Any]:
     source, record = fitted.images[name], fitted.encoders[name]
     if source.width is not None:
-        views = 8 if (record.embedding or {}).get("orientation") == "free" else 1
-        drawn = raw_uniform(104729 + k, n * views * source.width)
-        return drawn.astype(np.float32).reshape(n, views, source.width)
+        from osml.nets.embeddings import EmbeddingSettings
+
+        views = EmbeddingSettings(**(record.embedding or {})).for_prediction().views
+        drawn = raw_uniform(104729 + k, n * views * source.width).reshape(n, views, source.width)
+        if source.centre:  # as far from the training pictures as cells are from the training patients
+            drawn = np.array(source.centre) + np.array(source.spread) * SPREAD * (2 * drawn - 1)
+        return drawn.astype(np.float32)
     from osml.nets.images import stored_size
 
     side = stored_size(fitted.built_encoders[name].size)

@@ -133,7 +133,7 @@ def _looked_at(
     found = compute_images(
         schema, [image.plan], wanted.names, {name: wanted.paths[name]},
         {name: wanted.files.get(f"{name}.mask", [""] * len(wanted.names))}, wanted.root,
-        device=choose_device(), keep=False, encoders={image.plan.key: encoder},
+        device=choose_device(), keep=False, training=False, encoders={image.plan.key: encoder},
     )  # fmt: skip
     for gone in found.unusable:
         detail = " ".join(gone.detail.removeprefix(f"{wanted.names[gone.row]}: ").split())
