@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 MOST_EXACT = 8
-_ROWS = 4096  # units that pass the network at once
+_VECTORS = 4096  # of pictures that pass the network at once
 
 
 def network_shap(held: Sequence[HeldOut], schema: Schema, name: str, column: str) -> Explained:
@@ -112,7 +112,6 @@ def _of_fold(one: HeldOut, inputs: tuple[str, ...], column: str, seed: int) -> l
     background = one.train.take(_chosen(len(one.train), seed))
     m = len(background)
     items = encoded(one.fitted, one.test)
-    pictures = _reduced(one.fitted, items, len(one.test))
     out = []
     tables = {
         source.name: (source.encode(background), source.encode(one.test))
@@ -121,7 +120,7 @@ def _of_fold(one: HeldOut, inputs: tuple[str, ...], column: str, seed: int) -> l
     }
     for i in range(len(one.test)):
         pool = {name: np.concatenate([theirs, own[i : i + 1]]) for name, (theirs, own) in tables.items()}
-        fixed = [[None if p is None else p[i] for p in own] for own in pictures]
+        fixed = _pictures_of(one.fitted, items, i)
 
         predict = partial(_in_pieces, one.fitted, pool, fixed, column)
         out.append(_shap(predict, inputs, np.array([m]), np.arange(m), seed))
@@ -145,8 +144,9 @@ def _in_pieces(
     rows: Mapping[str, Float],
 ) -> Float:
     at = {item: index.astype(np.intp) for item, index in rows.items()}
-    n = len(next(iter(at.values())))
-    parts = [{item: index[a : a + _ROWS] for item, index in at.items()} for a in range(0, n, _ROWS)]
+    n, most = len(next(iter(at.values()))), max((len(v) for own in fixed for v in own if v is not None), default=1)
+    step = max(1, _VECTORS // max(1, most))
+    parts = [{item: index[a : a + step] for item, index in at.items()} for a in range(0, n, step)]
     return np.concatenate([_predict(fitted, part, pool, fixed, column) for part in parts])
 
 
@@ -168,18 +168,14 @@ def _predict(
         source = fitted.sources[part.source].name
         table = mixed.setdefault(source, np.empty((n, pool[source].shape[1]), dtype=np.float32))
         table[:, part.columns] = pool[source][at[part.input]][:, part.columns]
-    everyone, nobody = torch.arange(n), torch.zeros(0, dtype=torch.int64)
     outputs = []
     with torch.inference_mode():
         for network, vectors in zip(fitted.networks, fixed, strict=True):
             items = []
-            for source_, modality, vector in zip(fitted.sources, network.recipe.modalities, vectors, strict=True):
-                if isinstance(source_, ImageSource):
-                    items.append(
-                        Items(torch.zeros(0, modality.width), nobody)
-                        if vector is None
-                        else Items(vector.expand(n, -1), everyone)
-                    )
+            for source_, vector in zip(fitted.sources, vectors, strict=True):
+                if vector is not None:
+                    owner = torch.repeat_interleave(torch.arange(n), len(vector))
+                    items.append(Items(vector.repeat(n, 1), owner))
                     continue
                 here = np.flatnonzero(~np.isnan(mixed[source_.name]).all(axis=1))
                 items.append(Items(torch.from_numpy(mixed[source_.name][here]), torch.from_numpy(here)))
@@ -187,22 +183,15 @@ def _predict(
         return linear_predictor(fitted, torch.stack(outputs).mean(dim=0), column).numpy().copy()
 
 
-def _reduced(fitted: FittedNetwork, items: Sequence[Sequence[Items]], n: int) -> list[list[list[Tensor | None] | None]]:
-    """Per seed and modality the one vector of each unit's pictures, None where it has none; None for tables."""
-    import torch
-
-    out: list[list[list[Tensor | None] | None]] = []
-    for network, own in zip(fitted.networks, items, strict=True):
-        row: list[list[Tensor | None] | None] = []
-        for k, source in enumerate(fitted.sources):
-            if not isinstance(source, ImageSource):
-                row.append(None)
-                continue
-            with torch.inference_mode():
-                vectors, here = network.reducers[k](own[k].values, own[k].owner, n)
-            row.append([vectors[i] if bool(here[i]) else None for i in range(n)])
-        out.append(row)
-    return out
+def _pictures_of(fitted: FittedNetwork, items: Sequence[Sequence[Items]], i: int) -> list[list[Tensor | None]]:
+    """Per seed and modality the vectors of unit i's pictures, (m, width); None for tables."""
+    return [
+        [
+            own[k].values[own[k].owner == i] if isinstance(source, ImageSource) else None
+            for k, source in enumerate(fitted.sources)
+        ]
+        for own in items
+    ]
 
 
 def _shap(

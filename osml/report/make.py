@@ -13,6 +13,7 @@ from osml.files import atomic_write, write_csv
 from osml.report.card import model_card
 from osml.report.classes import write_tables
 from osml.report.exhibit import Exhibit, unavailable
+from osml.report.explained import explained_exhibits, explains
 from osml.report.figures_calibration import calibration_exhibits
 from osml.report.figures_classes import (
     class_calibration_exhibit,
@@ -111,6 +112,8 @@ def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
 
 
 def _explanation(run: Run, predictor: str) -> list[Exhibit]:
+    if explains(run, predictor):
+        return explained_exhibits(run, predictor)
     name, title = f"shap_{predictor}", f"Contributions of the inputs, {predictor}"
     if not (run.path / "bundle" / "predictors" / predictor).is_dir():
         why = run.metrics["predictors"][predictor].get("final", {}).get("failed", "it was not fitted")

@@ -11,6 +11,7 @@ from typing import Any
 from osml.explanation.drawing import inline_svg
 from osml.report import classes, networks, radiomics, tables
 from osml.report.exhibit import Exhibit
+from osml.report.explained import gallery_notes
 from osml.report.html import Markup, details, join, table, tag
 from osml.report.models import ModelRow, models_table
 from osml.report.radscores import Radscore
@@ -104,7 +105,7 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
         ("survival", "Survival", [_figures(exhibits.survival)]) if exhibits.survival else None,
         ("networks", "Networks", networks.section(run, exhibits.gates, _figures)) if told else None,
         ("nomogram", "Nomogram", _nomograms(run)),
-        ("explanation", "What the model does", [_explanation(), _figures(exhibits.explanation)]),
+        ("explanation", "What the model does", [_explanation(), *gallery_notes(run), _figures(exhibits.explanation)]),
         ("checks", "Checks", [*tables.checks(run)]),
         ("comparisons", "Comparisons", [tables.comparisons(run)]),
         ("provenance", "Environment and provenance", [tables.provenance(run)]),
@@ -218,7 +219,8 @@ def _explanation() -> Markup:
     return tag(
         "p",
         "How the final model's inputs move its prediction, for the patients it was fitted to. It explains the model; "
-        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's.",
+        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's. Networks and stacks "
+        "are explained by those of the folds, for patients that they were not fitted to.",
     )
 
 
