@@ -184,7 +184,10 @@ def network_schema() -> dict[str, Any]:
             "node_weights": {"kind": "uncertainty", "eta": 0.5}, "dropout": 0.2, "modality_dropout": 0.2, "seeds": 2,
             "train": train, "calibrate": "temperature", "abstain": 0.1, "ablation": "inputs",
         },
-        "flat": {"kind": "network", "inputs": ["tile", "age"], "head": "flat", "head_dropout": 0.1},
+        "flat": {
+            "kind": "network", "inputs": ["tile", "age"], "head": "flat", "head_dropout": 0.1,
+            "encoders": {"tile": {"layers": ["blocks.3"], "stain": 2}},
+        },
         "both": {"kind": "stack", "label": "Stack", "inputs": ["net", "flat"], "method": "mean"},
     }  # fmt: skip
     return data

@@ -11,12 +11,21 @@ import numpy as np
 import pytest
 from encoder_files import tiny_encoder, weights_file
 from helpers import network_schema
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from picture_kinds import BAD, GREY, SAME, blocks, plain
 
 from osml.cohort.cohort import ImageTable
 from osml.features import Unusable
-from osml.features.images import ImagePlan, Images, compute_images, image_plan, image_plans
+from osml.features.images import (
+    TEXTURE_LAYERS,
+    TEXTURE_SIZE,
+    TEXTURE_STAIN,
+    ImagePlan,
+    Images,
+    compute_images,
+    image_plan,
+    image_plans,
+)
 from osml.nets.embeddings import EmbeddingSettings, embed_images
 from osml.schema.model import Schema
 from osml.schema.networks import EncoderBlock
@@ -83,7 +92,34 @@ def test_pictures_that_turn_are_another_table() -> None:
     fixed, free = (image_plan(schema_with([None], way), "net0", "tile") for way in ("fixed", "free"))
     assert (fixed.orientation, free.orientation) == ("fixed", "free")
     assert fixed.key != free.key
-    assert free.embedding() == EmbeddingSettings("resize", "free")
+    assert (fixed.embedding().orientation, free.embedding().orientation) == ("fixed", "free")
+
+
+def test_the_default_for_pictures_that_turn_is_set_for_tissue_and_any_choice_of_layers_undoes_that() -> None:
+    def chosen(encoder: Data | None, orientation: str = "free") -> tuple[Any, ...]:
+        found = image_plan(schema_with([encoder], orientation), "net0", "tile").encoder
+        return found.layers, found.size, found.stain
+
+    tissue = (TEXTURE_LAYERS, TEXTURE_SIZE, TEXTURE_STAIN)
+    assert chosen(None) == chosen({}) == chosen({"model": "default", "tune": "frozen"}) == tissue
+    assert chosen(None, "fixed") == (None, None, None)
+    for other in ({"layers": "final"}, {"size": 224}, {"stain": 0}, {"model": "resnet18"}, {"tune": "lora"}):
+        block = EncoderBlock(**other)
+        assert chosen(other) == (block.layers, block.size, block.stain), other
+
+
+@pytest.mark.parametrize("orientation", ["fixed", "free"])
+def test_stained_copies_stand_behind_the_vector_of_the_picture_itself(tmp_path: Path, orientation: str) -> None:
+    plain(tmp_path / "a.png"), plain(tmp_path / "b.png", 1)
+    alone = schema_with([tiny(tmp_path, layers="final")])
+    stained = schema_with([tiny(tmp_path, layers="final", stain=3)], orientation)
+    vectors = only(computed(tmp_path, stained, [["a.png"], ["b.png"]])).values()
+    assert vectors.shape[:2] == (2, 4)
+    # The same kernels on batches of another make-up: equal up to rounding.
+    assert_allclose(vectors[:, :1], only(computed(tmp_path, alone, [["a.png"], ["b.png"]])).values(), rtol=1e-5)
+    assert all((vectors[:, k] != vectors[:, 0]).any() for k in (1, 2, 3))
+    again = only(computed(tmp_path, stained, [["b.png"]], cache=tmp_path / "empty")).values()
+    assert_array_equal(again[0], vectors[1])  # copies follow from the picture, not from its place in the study
 
 
 def test_plans_are_those_of_the_networks_that_are_asked_for_and_of_what_feeds_them() -> None:

@@ -82,6 +82,12 @@ PROBLEMS: list[tuple[Change, tuple[str, ...], str, str]] = [
         "",
     ),
     (
+        target({**MULTI, "classes": ["bone", "fat"]}),
+        ("target", "classes"),
+        "target.classes: tuple should have at least 3 items after validation, not 2",
+        "",
+    ),
+    (
         target({**MULTI, "classes": ["bone", "", "fat"]}),
         ("target", "classes"),
         "target.classes.1: a class has a name; an empty cell is a missing one",
@@ -196,6 +202,19 @@ PROBLEMS: list[tuple[Change, tuple[str, ...], str, str]] = [
         put(*NET, "encoders", "tile", tune="full"),
         ("predictors", "net", "encoders", "tile", "rank"),
         "predictors.net.encoders.tile.rank: rank is a setting of `tune: lora`",
+        "",
+    ),
+    (
+        put(*NET, "encoders", "tile", stain=2),
+        ("predictors", "net", "encoders", "tile", "stain"),
+        "predictors.net.encoders.tile.stain: stained copies are for frozen encoders: a trained one sees new stains at "
+        "every step",
+        "Leave it out.",
+    ),
+    (
+        put(*FLAT, inputs=["slide_view", "age"], encoders={"slide_view": {"stain": 2}}),
+        ("predictors", "flat", "encoders", "slide_view", "stain"),
+        "predictors.flat.encoders.slide_view.stain: 'slide_view' has no `orientation: free`: it is no H&E",
         "",
     ),
     (

@@ -19,6 +19,7 @@ from made_classes import FLAT, TREE, class_cohort, class_schema, patient_folds
 
 from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
+from osml.cohort.checks import run_checks
 from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold
 from osml.features import Unusable
@@ -258,3 +259,33 @@ def test_the_lost_are_told_by_class_and_each_unit_counts_once() -> None:
     gone[[0, 1]] = False
     assert [f.code for f in _lost(cohort, gone, lost[2:3])] == ["OSML020"]
     assert _lost(cohort, np.zeros(10, dtype=bool), []) == []
+
+
+def test_checks_of_inputs_look_at_each_class_against_the_rest(tmp_path: Path) -> None:
+    n = 150
+    tissues = ["abc"[i % 3] for i in range(n)]
+    rng = np.random.default_rng(2)
+    ages = [f"{50 + 30 * (t == 'b') + rng.normal():.3f}" for t in tissues]
+    result = classes_study(tmp_path, tissues, ages, ["n"] * n)
+    schema = load_schema(tmp_path / "study.yaml").schema
+    (found,) = run_checks(schema, result)
+    assert (found.code, found.subject) == ("OSML013", "age")
+    assert found.evidence == "alone it separates 'b' from the rest with an AUC of 1.000"
+
+
+def test_a_level_is_rare_where_a_class_hardly_has_it(tmp_path: Path) -> None:
+    rows = [
+        [f"P{i:03d}", "yes" if i % 3 == 0 or i in (1, 4, 7, 2, 5, 8, 11, 14) else "no", "abc"[i % 3]] for i in range(90)
+    ]
+
+    def levels(data: Data) -> None:
+        change(data)
+        del data["cohort"]["site"]
+        data["inputs"] = {"age": {"kind": "binary", "levels": ["no", "yes"], "available": "visit"}}
+
+    result = built(tmp_path, rows, ("id", "age", "tissue"), levels)
+    found = run_checks(load_schema(tmp_path / "study.yaml").schema, result)
+    assert [(f.code, f.evidence) for f in found] == [
+        ("OSML012", "level 'no': 52 patients, 0 with a, 27 with b, 25 with c"),
+        ("OSML012", "level 'yes': 38 patients, 30 with a, 3 with b, 5 with c"),
+    ]
