@@ -219,8 +219,8 @@ def _explanation() -> Markup:
     return tag(
         "p",
         "How the final model's inputs move its prediction, for the patients it was fitted to. It explains the model; "
-        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's. Networks and stacks "
-        "are explained by those of the folds, for patients that they were not fitted to.",
+        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's. Networks and "
+        "stacks are explained by those of the folds, for patients that they were not fitted to.",
     )
 
 

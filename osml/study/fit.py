@@ -238,6 +238,8 @@ def _record(
     write_json(run.path / "cohort" / "summary.json", summary(built))
     write_findings(run.path, loaded, findings)
     write_cohort(run.path / "cohort" / "cohort.parquet", cohort)
+    # Where paths of pictures start: the resolved schema names the table as the YAML did, from wherever that lies.
+    write_json(run.path / "cohort" / "source.json", {"folder": str(loaded.table_path.parent)})
     rows = [(e.patient, e.reason, e.where) for e in cohort.exclusions]
     write_csv(run.path / "cohort" / "exclusions.csv", ("patient", "reason", "where"), rows)
 

@@ -65,7 +65,11 @@ def made_network(
 ) -> FittedNetwork:
     """A network of random weights that reads the vectors and the table of `made_cohort`."""
     table = TableSource("table", "tabular", fit_tabular(COLUMNS, cohort.values, cohort.kit))
-    sources: tuple[Source, ...] = (ImageSource("picture", KEY, WIDTH, centre=(0.3, 0.0, -0.2), spread=(0.5, 1.0, 2.0)), table) if pictures else (table,)
+    sources: tuple[Source, ...] = (
+        (ImageSource("picture", KEY, WIDTH, centre=(0.3, 0.0, -0.2), spread=(0.5, 1.0, 2.0)), table)
+        if pictures
+        else (table,)
+    )
     tree: LabelTree | None = {"binary": BINARY, "classes": TREE, "survival": None}[kind]
     target: Target = CoxTarget()
     if discrete:
