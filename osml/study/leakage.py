@@ -218,8 +218,8 @@ def light(schema: Schema) -> Schema:
     """The schema without what only costs time in the canary.
 
     Uniform shrinkage multiplies a fold's linear predictor by one positive number, so it changes no rank within a fold.
-    A network is trained from one seed. A Rad-score looks at its first region: choosing among regions repeats the same steps on inner folds, and part (a)
-    runs it in full.
+    A network is trained from one seed. A Rad-score looks at its first region: choosing among regions repeats the same
+    steps on inner folds, and part (a) runs it in full.
     """
     data = schema.model_dump(mode="json")
     for block in data["predictors"].values():

@@ -46,7 +46,7 @@ def develop_network(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path) 
                 image: {
                     "model": record.weights["model"],
                     "tune": record.settings["tune"],
-                    **_embedding(record.embedding),
+                    **(record.embedding or {}),
                 }
                 for image, record in fitted.encoders.items()
             },
