@@ -94,7 +94,10 @@ def measure_files(
         found = joined(schema, chain, [([0], features)], [""])
         if found.lost:
             return found
-        pixels = {job["key"]: _pixels(folder, answer["images"].get(job["key"], []), job) for job in pictures}
+        try:
+            pixels = {job["key"]: _pixels(folder, answer["images"].get(job["key"], []), job) for job in pictures}
+        except ImagingError as error:
+            return Measured({}, {0: error.what})
         tables = dict(nothing_measured(schema, chain).images)
         for image, encoder in zip(wanted, encoders, strict=True):
             made_files = _as_files(folder, pixels[image.source.key])

@@ -118,7 +118,7 @@ def test_a_large_file_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_pictures_and_volumes_are_told_apart() -> None:
     assert checked(b"\x89PNG\r\n", "image")[1] == ".png"
-    with pytest.raises(UnreadableError, match="is not PNG, JPEG or TIFF"):
+    with pytest.raises(UnreadableError, match="is not PNG, JPEG, TIFF or DICOM"):
         checked(nifti(), "image")
 
 

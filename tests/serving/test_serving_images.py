@@ -219,15 +219,15 @@ def blank(folder: Path, row: dict[str, str]) -> bytes:
 def test_reading_that_takes_too_long_or_dies_is_stopped(
     run: Path, folder: Path, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from osml.serving import measured
+    from osml.serving import measured_files
 
     model, given = load(run, "radscore"), files(folder, rows_of(table, 1)[0])
-    slow = measured.measure_files(model.schema, model.chain, given, timeout_s=0.05)
+    slow = measured_files.measure_files(model.schema, model.chain, given, timeout_s=0.05)
     assert slow.lost == {0: "t1: not measured within 0.05 s"}
-    (tmp_path / "measured.py").touch()
+    (tmp_path / "measured_files.py").touch()
     (tmp_path / "measure_process.py").write_text("raise MemoryError('no more')", encoding="utf-8")
-    monkeypatch.setattr(measured, "__file__", str(tmp_path / "measured.py"))
-    died = measured.measure_files(model.schema, model.chain, given)
+    monkeypatch.setattr(measured_files, "__file__", str(tmp_path / "measured_files.py"))
+    died = measured_files.measure_files(model.schema, model.chain, given)
     assert died.lost == {0: "t1: reading or measuring the images failed (MemoryError)"}
 
 
