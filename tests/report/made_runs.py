@@ -189,6 +189,7 @@ def _write(
     write_json(folder / "environment.json", environment)
     write_json(folder / "bundle" / "manifest.json", {"schema_sha256": "0" * 64})
     write_json(folder / "bundle" / "schema.json", schema.model_dump(mode="json"))
+    write_json(folder / "schema.resolved.json", schema.model_dump(mode="json"))
     write_json(folder / "bundle" / "facts.json", bundle_facts(Loaded(schema), metrics))  # type: ignore[arg-type]
     for name in rows:
         (folder / "bundle" / "predictors" / name).mkdir(parents=True)
