@@ -117,7 +117,8 @@ def class_roc_exhibit(run: Run, predictor: str) -> Exhibit:
             axes.plot(x, y, color=line.colour, linestyle=line.dash, linewidth=1.8, label=f"{c}, AUC {area:.2f}")
         axes.set_xlabel("1 − specificity")
         axes.set_ylabel("sensitivity")
-        axes.legend(loc="lower right", labelcolor=INK)
+        upside_down = any(float(np.trapezoid(y, x)) < 0.6 for _, x, y, _ in curves)
+        axes.legend(loc="best" if upside_down else "lower right", labelcolor=INK)
     parts = [predictions_words(run)]
     if run.alone:
         parts.append("Pooled over patients, secondary: each patient's model is another scale.")

@@ -46,7 +46,9 @@ def _made(run: Run) -> Markup:
         block = run.schema.predictors[name]
         assert isinstance(block, NetworkPredictor)
         facts = run.metrics["predictors"][name].get("network", {})
-        encoders = "; ".join(f"{i}: {e['model']}, {e['tune']}" for i, e in facts.get("encoders", {}).items()) or "none"
+        asked = {i: {"model": e.model, "tune": e.tune} for i, e in block.encoders.items()}
+        used = facts.get("encoders", asked)
+        encoders = "; ".join(f"{i}: {e['model']}, {e['tune']}" for i, e in used.items()) or "none"
         epochs = facts.get("epochs", ())
         length = (
             "–" if not epochs else f"{min(epochs)}" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)}"

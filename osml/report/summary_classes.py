@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from osml.report.classes import capital, span
@@ -58,7 +59,17 @@ def _alone(run: Run, name: str, facts: Any) -> list[object]:
         parts += [", 95 % interval ", low, " to ", high, f" ({pooled['interval']})"]
     if pooled.get("permutation_mean") is not None:
         parts += [", where shuffled labels give ", number(pooled["permutation_mean"], 2, (*place, "permutation_mean"))]
-    return [*parts, "."]
+        if pooled["value"] <= pooled["permutation_mean"]:
+            parts.append(": pooled, it is no better than noise")
+    return [*parts, ".", _rare(facts.get("patients", {}).get("table", ()))]
+
+
+def _rare(table: Sequence[Mapping[str, Any]]) -> str:
+    """Which classes a left-out patient leaves almost without training rows, "" where none."""
+    rare = [f"{c} without {row['patient']}" for row in table for c in row["few_in_training"] if row["classes"][c]]
+    if not rare:
+        return ""
+    return f" Fewer than 10 training rows of {', of '.join(rare)}: those results say little about these classes."
 
 
 def _over_folds(run: Run, found: Any, path: tuple[str | int, ...]) -> list[object]:

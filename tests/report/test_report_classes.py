@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from osml.report import make_report
 from osml.report.figures_classes import class_calibration_exhibit, class_roc_exhibit, confusion_exhibit
 from osml.report.figures_gates import gates_exhibit
 from osml.report.run import read_run
+from osml.report.summary import summary_paragraphs
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +122,9 @@ def test_a_class_that_is_rare_in_training_is_flagged_with_its_count(alone: Path)
     first = rows["flat", "patient 1"]
     assert (first["rows non_viable"], first["training rows non_viable"], first["partial"]) == ("45", "2", "2")
     assert "non_viable (2)" in page_of(alone).section("results")
+    words = "Fewer than 10 training rows of non_viable without patient 1, of viable without patient 2"
+    assert words in page_of(alone).section("summary")
+    assert "no better than noise" not in page_of(alone).section("summary")
     assert rows["flat", "patient 3"]["auc viable"] == ""
 
 
@@ -271,6 +276,16 @@ def test_a_predictor_of_classes_that_failed_is_named_and_the_rest_reported(tmp_p
     assert "flat: not ranked: 2 of 3 folds failed" in page.section("networks")
     assert "| flat | not ranked" in (run / "model_card.md").read_text()
     assert "predictors/fused/patients/table/0/accuracy" in page.metrics()
+
+
+def test_pooled_values_below_those_of_shuffled_labels_are_called_noise(alone: Path, tmp_path: Path):
+    copy = tmp_path / "run"
+    shutil.copytree(alone, copy)
+    metrics = read_json(copy / "metrics.json")
+    metrics["predictors"]["flat"]["out_of_fold"]["pooled"]["macro_f1"]["value"] = 0.2
+    write_json(copy / "metrics.json", metrics)
+    words = "".join(str(p) for p in summary_paragraphs(read_run(copy)))
+    assert words.count("pooled, it is no better than noise") == 1
 
 
 def test_the_same_run_gives_the_same_bytes(alone: Path):
