@@ -239,7 +239,7 @@ def _canary_folds(schema: Schema, cohort: Cohort) -> tuple[Fold, ...]:
     if isinstance(split, KFold):
         split = KFold(kind="kfold", folds=split.folds, repeats=1)
     elif isinstance(split, LeaveOnePatientOut):
-        split = KFold(kind="kfold", folds=5, repeats=1)
+        split = KFold(kind="kfold", folds=min(5, len(cohort.patient_ids)), repeats=1)
     return make_folds(cohort, split, schema.validation.seed)
 
 
@@ -270,7 +270,11 @@ def overwrite_patients(
             donors[patient] = others[int(rng.integers(len(others)))]
         for j in places:
             cells[i][j] = table.rows[donors[patient]][j]
-    out = build_cohort(loaded, replace(table, rows=tuple(tuple(row) for row in cells))).cohort
+    overwritten = [tuple(row) for row in cells]
+    # Several rows of a patient may have become one and the same.
+    first = sorted({row: i for i, row in reversed(list(enumerate(overwritten)))}.values())
+    changed = replace(table, rows=tuple(overwritten[i] for i in first), lines=tuple(table.lines[i] for i in first))
+    out = build_cohort(loaded, changed).cohort
     if not cohort.features and not cohort.images:
         return out
     # Whoever has no usable image is in neither cohort; a donor without one leaves the patient's own features.
