@@ -6,8 +6,8 @@ Label-free and of one image at a time, so it is computed before any split; cache
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort, ImageTable
 from osml.features import NO_PATH, Unusable, digest_of_image
-from osml.files import atomic_write
 from osml.schema.images import ImageInput, VolumeInput
 from osml.schema.model import FileInput, Schema
 from osml.schema.networks import EncoderBlock
@@ -225,8 +224,10 @@ def _stored(folder: Path, plan: ImagePlan, digests: Sequence[str], values: NDArr
     sink = hashlib.sha256(json.dumps([plan.key, values.shape[1:], list(digests)]).encode())
     sink.update(np.ascontiguousarray(values[:1]).tobytes())
     path = folder / "networks" / f"{sink.hexdigest()}.npy"
-    raw = io.BytesIO()
-    np.save(raw, values, allow_pickle=False)
-    if not path.is_file() or path.stat().st_size != raw.getbuffer().nbytes:
-        atomic_write(path, raw.getvalue())
+    if path.is_file() and np.load(path, mmap_mode="r", allow_pickle=False).shape == values.shape:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # large: written as it lies, not copied first
+    np.save(part, values, allow_pickle=False)
+    part.replace(path)
     return path

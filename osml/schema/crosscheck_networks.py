@@ -122,6 +122,11 @@ def _network(
     if "eta" in weights and weights.get("kind") != "uncertainty":
         yield Problem((*path, "node_weights", "eta"), "eta is a constant of `kind: uncertainty`")
     fusion = block.get("fusion", "concat")
+    kinds = [inputs.get(item, {}).get("kind") for item in used]
+    apart = sum(kind in (*IMAGES, "radiomics") for kind in kinds) + any(k not in (*IMAGES, "radiomics") for k in kinds)
+    if "modality_dropout" in block and apart < 2:
+        message = "one modality is never hidden: images and radiomics are one each, the rest is one together"
+        yield Problem((*path, "modality_dropout"), message, "Leave it out.")
     if "width" in block and fusion == "concat":
         yield Problem((*path, "width"), "width is a setting of gated and film")
     if "head_dropout" in block and fusion != "concat":
