@@ -94,7 +94,8 @@ def probabilities_hidden(schema: Schema) -> str:
     if reason or schema.study.sampling == "cohort":
         return reason
     what = "classes" if isinstance(schema.target, MulticlassTarget | HierarchyTarget) else "events"
-    return f"not computed: the mix of {what} in a {schema.study.sampling} sample is not that of the population"
+    kind = "an enriched" if schema.study.sampling == "enriched" else "a case_control"
+    return f"not computed: the mix of {what} in {kind} sample is not that of the population"
 
 
 def adjusted(chain: Chain, schema: Schema) -> Chain:
