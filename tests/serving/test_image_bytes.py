@@ -118,6 +118,9 @@ def test_a_large_file_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_pictures_and_volumes_are_told_apart() -> None:
     assert checked(b"\x89PNG\r\n", "image")[1] == ".png"
+    assert checked(bytes(128) + b"DICM", "image")[1] == ".dcm"
+    with pytest.raises(UnreadableError, match="a DICOM file; convert the series to NIfTI"):
+        checked(bytes(128) + b"DICM", "volume")
     with pytest.raises(UnreadableError, match="is not PNG, JPEG, TIFF or DICOM"):
         checked(nifti(), "image")
 
