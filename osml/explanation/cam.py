@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 BATCH = 16
+# Finer maps are spread over about this share of the side: a single cell of a middle layer is texture, not a place.
+GRAIN = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Heat:
     """Heat maps of one unit.
 
     maps : image input → one float32 array (h, w) per picture, 0 to 1: 1 is the warmest place of all pictures of that
-        input; all 0 where no part raises the score
+        input; all 0 where no part raises the score. Maps of more than 16 cells a side are smoothed to that grain
     score : linear predictor of the unit, as the network sees these pictures
     """
 
@@ -230,6 +232,7 @@ def _picture_map(
 ) -> NDArray[np.float64]:
     """Sum of the pieces' maps over the picture, float64 (h, w); where crops overlap, their mean."""
     import torch
+    from scipy.ndimage import gaussian_filter
 
     from osml.nets.gradcam import fit_maps, grad_cam
     from osml.nets.images import corners
@@ -241,6 +244,9 @@ def _picture_map(
     views = 1 if how is None else how.views
     maps = torch.from_numpy(np.concatenate(found)).reshape(views, -1, encoder.size, encoder.size)
     upright = torch.stack([_turned_back(view, k) for k, view in enumerate(maps)]).sum(dim=0).numpy()
+    if max(cam.grid) > 1 / GRAIN:
+        spread = GRAIN * encoder.size / 2
+        upright = gaussian_filter(upright, (0, spread, spread), mode="nearest")
     if how is None or how.scale == "resize":
         return fit_maps(upright, shape)[0].astype(np.float64)
     total, times = np.zeros(shape), np.zeros(shape)

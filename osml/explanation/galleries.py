@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 SHOWN_PX = 640  # longest side of a picture before it is drawn
 RESOLUTION_DPI = 300
 # In inches, on a page of A4 with margins.
-WIDTH, LABEL, GAP, TEXT, HEADING, EDGE = 7.2, 0.62, 0.07, 0.3, 0.27, 0.06
+WIDTH, LABEL, GAP, TEXT, HEADING, EDGE, EMPTY = 7.2, 0.62, 0.07, 0.3, 0.27, 0.06, 0.35
 ACROSS = 4
 # Of the score that the pictures give now against the one that was stored.
 SAME_SCORE = 0.02
@@ -150,7 +150,8 @@ def draw_gallery(tiles: Sequence[Tile], calls: Calls, title: str) -> bytes:
     each = (WIDTH - EDGE - LABEL - (ACROSS - 1) * 2 * GAP) / ACROSS  # of a tile: two pictures side by side
     side = (each - 0.02) / 2
     step = side + TEXT + GAP
-    height = 0.3 + len(calls.classes) * HEADING + len(rows) * step + 0.55
+    filled = {(t.case.called, t.case.kind) for t in tiles}
+    height = 0.3 + len(calls.classes) * HEADING + sum(step if row in filled else EMPTY for row in rows) + 0.55
     with pen(font_size=6.5):
         figure = new_figure(height, WIDTH)
         figure.set_layout_engine("none")
@@ -162,11 +163,10 @@ def draw_gallery(tiles: Sequence[Tile], calls: Calls, title: str) -> bytes:
             y += HEADING
             for kind in kinds:
                 mine = [t for t in tiles if (t.case.called, t.case.kind) == (name, kind)]
-                figure.text(
-                    EDGE / WIDTH, 1 - (y + side / 2) / height, _WORDS[kind], fontsize=7, color=QUIET, va="center"
-                )
+                middle = 1 - (y + (side if mine else EMPTY - GAP) / 2) / height
+                figure.text(EDGE / WIDTH, middle, _WORDS[kind], fontsize=7, color=QUIET, va="center")
                 if not mine:
-                    figure.text(LABEL / WIDTH, 1 - (y + side / 2) / height, "none", color=QUIET, va="center")
+                    figure.text(LABEL / WIDTH, middle, "none", color=QUIET, va="center")
                 for k, tile in enumerate(mine):
                     x = LABEL + k * (each + 2 * GAP)
                     for n, pixels in enumerate((tile.picture, tile.heated)):
@@ -176,7 +176,7 @@ def draw_gallery(tiles: Sequence[Tile], calls: Calls, title: str) -> bytes:
                         axes.set_anchor("N")
                         axes.imshow(pixels, interpolation="antialiased")
                     figure.text(x / WIDTH, 1 - (y + side + 0.03) / height, _words(tile, calls), va="top", fontsize=6)
-                y += step
+                y += step if mine else EMPTY
         _scale(figure, height)
         sink = io.BytesIO()
         figure.savefig(sink, format="png", dpi=RESOLUTION_DPI, metadata={"Software": None})

@@ -29,7 +29,7 @@ from osml.files import atomic_write, read_json, write_csv, write_json
 from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema
 from osml.schema.networks import StackPredictor
 
-GALLERY_VERSION = "gallery-1"
+GALLERY_VERSION = "gallery-2"
 
 
 @dataclass(frozen=True)
