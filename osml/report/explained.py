@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from osml.errors import OsmlError
 from osml.explanation.figures import MOST_INPUTS, dependence_figure, summary_figure
@@ -18,7 +19,7 @@ from osml.report.shap import one_line, readable, with_room
 from osml.schema.networks import NetworkPredictor, StackPredictor
 
 _WIDTH = 26  # characters of a line beside an axis
-_HELD = "Out-of-fold: each unit by the network that did not train on it. "
+_HELD = "Out-of-fold: each unit by the model that did not train on it. "
 
 
 def explains(run: Run, name: str) -> bool:
@@ -38,7 +39,9 @@ def explained_exhibits(run: Run, name: str) -> list[Exhibit]:
     if not out:
         why = "; ".join(dict.fromkeys(found.reasons.values()))
         return [unavailable(f"shap_{name}", f"Contributions of the inputs, {name}", f"{why}. See its gallery.")]
-    return out
+    failed = run.metrics["predictors"].get(name, {}).get("failed_folds", 0)
+    few = f"Only units of the folds that were fitted: {failed} failed. " if failed else ""
+    return [replace(e, caption=f"{few}{e.caption}") for e in out]
 
 
 def gallery_notes(run: Run) -> list[Markup]:
