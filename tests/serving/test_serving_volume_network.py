@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-for package in ("torch", "SimpleITK"):
-    pytest.importorskip(package, reason="an extra is not installed")
+pytest.importorskip("torch", reason="the nets extra is not installed")
+pytest.importorskip("SimpleITK", reason="the radiomics extra is not installed")
 from imaged import INPUTS, imaged_patients
 from networked import MODEL, QUICK, weights_file
 from served import serve
