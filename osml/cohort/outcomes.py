@@ -10,8 +10,9 @@ from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, Float, Outco
 from osml.cohort.inputs import Where
 from osml.cohort.table import Table
 from osml.errors import TableError
-from osml.schema.model import BinaryTarget, ClassesTarget, HierarchyTarget, Schema, SurvivalTarget, tree_of
+from osml.schema.model import Schema
 from osml.schema.suggest import closest
+from osml.schema.targets import BinaryTarget, ClassesTarget, HierarchyTarget, SurvivalTarget, tree_of
 
 
 def target_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:

@@ -28,7 +28,8 @@ from osml.predictors.contract import Design
 from osml.predictors.network import FittedNetwork
 from osml.predictors.network_inputs import ImageSource, TableSource
 from osml.predictors.stack import FittedStack
-from osml.schema.model import BinaryInput, CategoryInput, Schema, SurvivalTarget
+from osml.schema.model import BinaryInput, CategoryInput, Schema
+from osml.schema.targets import SurvivalTarget
 
 if TYPE_CHECKING:
     from torch import Tensor

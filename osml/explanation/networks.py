@@ -26,8 +26,9 @@ from osml.explanation.network_figures import contribution_figure, contribution_r
 from osml.explanation.network_shap import network_shap, stack_shap
 from osml.explanation.run import Explained
 from osml.files import atomic_write, read_json, write_csv, write_json
-from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema
+from osml.schema.model import Schema
 from osml.schema.networks import StackPredictor
+from osml.schema.targets import HierarchyTarget, MulticlassTarget
 
 GALLERY_VERSION = "gallery-2"
 

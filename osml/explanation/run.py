@@ -23,8 +23,9 @@ from osml.predictors.learn import complete
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
 from osml.runs.cohort_store import load_cohort
-from osml.schema.model import BinaryInput, CategoryInput, Schema, SurvivalTarget
+from osml.schema.model import BinaryInput, CategoryInput, Schema
 from osml.schema.suggest import hint
+from osml.schema.targets import SurvivalTarget
 
 Float = NDArray[np.float64]
 BACKGROUND = 40  # training rows that stand for an unknown value where a model is not additive

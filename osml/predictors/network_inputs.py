@@ -36,7 +36,7 @@ class ImageSource:
     width : of a vector of a frozen encoder; None for one that is trained, whose own width counts
     orientation : of pictures for a trained encoder: how they are augmented
     plain : the first vector of a picture is the picture as it is, and the one that counts in prediction
-    centre, spread : of a frozen encoder's vectors among the training pictures, (width,)
+    centre, spread : of pooled layers among the training pictures, (width,)
     """
 
     name: str
@@ -106,6 +106,9 @@ def _image_source(plan: ImagePlan, table: ImageTable) -> ImageSource:
     values = table.values().reshape(-1, table.shape()[-1]).astype(np.float64)
     if not len(values):
         raise NotEstimableError(f"no training unit has an image of {plan.input!r}")
+    if not plan.settings().layers:
+        # An encoder's own vector has one scale, and a thousand z-scores beside five values of a table would drown them.
+        return ImageSource(plan.input, plan.key, values.shape[1], plan.orientation)
     centre, spread = values.mean(axis=0), values.std(axis=0)
     spread = np.where(spread > 1e-6 * np.maximum(1.0, np.abs(centre)), spread, 1.0)
     return ImageSource(

@@ -12,16 +12,8 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import Cohort
 from osml.errors import InvalidInputError
 from osml.predictors.contract import Design
-from osml.schema.model import (
-    BinaryInput,
-    CategoryInput,
-    LabInput,
-    NomogramPredictor,
-    NumberInput,
-    Rcs,
-    Schema,
-    SurvivalTarget,
-)
+from osml.schema.model import BinaryInput, CategoryInput, LabInput, NomogramPredictor, NumberInput, Rcs, Schema
+from osml.schema.targets import SurvivalTarget
 
 Float = NDArray[np.float64]
 Select = Literal["none", "univariable", "backward", "lasso"]

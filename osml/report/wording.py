@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from osml.report.run import Run
-from osml.schema.model import HierarchyTarget, MulticlassTarget
+from osml.schema.targets import HierarchyTarget, MulticlassTarget
 
 
 def split_words(run: Run) -> str:

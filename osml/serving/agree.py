@@ -19,8 +19,9 @@ from osml.predictors.network_inputs import TableSource
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore, radscore_recipe
 from osml.predictors.stack import FittedStack
-from osml.schema.model import BinaryInput, BinaryTarget, CategoryInput, FileInput, Schema, SurvivalTarget, tree_of
+from osml.schema.model import BinaryInput, CategoryInput, FileInput, Schema
 from osml.schema.networks import Divide, NetworkPredictor
+from osml.schema.targets import BinaryTarget, SurvivalTarget, tree_of
 
 
 def agree(schema: Schema, chain: Chain) -> None:

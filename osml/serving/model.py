@@ -22,7 +22,8 @@ from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
 from osml.predictors.stack import FittedStack
 from osml.runs.bundle import Bundle
-from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema, SurvivalTarget, tree_of
+from osml.schema.model import Schema
+from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarget, tree_of
 from osml.serving.encoders import EncoderShelf, networks_of
 from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curves, explain_unit, fill_gaps
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields

@@ -17,7 +17,8 @@ from osml.predictors.nomogram import FittedNomogram
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
-from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema
+from osml.schema.model import Schema
+from osml.schema.targets import HierarchyTarget, MulticlassTarget
 from osml.serving import golden, links, networks_of, recipe
 from osml.stats.terms import design_matrix
 from osml.study.tasks import withheld

@@ -21,7 +21,8 @@ from osml.predictors.nomogram import FittedNomogram, with_prevalence
 from osml.predictors.radscore import FittedRadscore
 from osml.runs.extras import extra_rows, write_extras
 from osml.runs.store import PredictionRow, write_predictions
-from osml.schema.model import HierarchyTarget, MulticlassTarget, Schema, SurvivalTarget
+from osml.schema.model import Schema
+from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarget
 from osml.study.ablation import run_ablation
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from osml.errors import SchemaError
 from osml.schema.load import load_schema
-from osml.schema.model import HierarchyTarget, MulticlassTarget, tree_of
 from osml.schema.networks import EncoderBlock
+from osml.schema.targets import HierarchyTarget, MulticlassTarget, tree_of
 
 SHARED = ROOT.parent / "shared" / "schemas"
 DESIGNS = ("histology_hierarchy.yaml", "xray_lab_fusion.yaml")
