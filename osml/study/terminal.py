@@ -13,10 +13,66 @@ Say = Callable[[str], None]
 def show(result: FitResult, say: Say) -> None:
     """Leaderboard, notes and paths of a finished run."""
     metrics = result.metrics
-    binary = metrics["target"] == "binary"
-    key, name = ("auc", "AUC") if binary else ("c", "Harrell C")
     width = max(12, *(len(p) for p in metrics["predictors"])) + 2
     say("")
+    if metrics["target"] in ("multiclass", "hierarchy"):
+        _board_of_classes(metrics, width, say)
+        key, name = "macro_f1", "macro-F1"
+    else:
+        key, name = ("auc", "AUC") if metrics["target"] == "binary" else ("c", "Harrell C")
+        _board(metrics, key, name, width, say)
+    for entry in metrics.get("comparisons", ()):
+        say(_comparison(entry, name))
+    for predictor, facts in metrics["predictors"].items():
+        if "sentence" in facts.get("ablation", {}):
+            say(f"ablation  {predictor}: {facts['ablation']['sentence']}")
+    for predictor, facts in metrics["predictors"].items():
+        decision = facts.get("out_of_fold", {}).get("decision", {})
+        if "curve" in decision:
+            say(_decision(predictor, decision))
+    for predictor, facts in metrics["predictors"].items():
+        sheet = facts.get("nomogram")
+        if sheet is None or (not sheet["drawn"] and "network" in facts):
+            continue
+        where = str(result.run.path / sheet["pdf"]) if sheet["drawn"] else f"not drawn: {sheet['reason']}"
+        say(f"nomogram  {predictor}: {where}")
+    for code, reason in metrics["accepted"].items():
+        say(f"accepted  {code}: {reason}")
+    if metrics["synthetic"]:
+        say(f"SYNTHETIC {metrics['synthetic']}")
+    say(f"run       {result.run.path}")
+
+
+def _board_of_classes(metrics: Mapping[str, Any], width: int, say: Say) -> None:
+    """Macro-F1, accuracy and mean AUC; leaving one patient out, the range over patients first."""
+    alone = metrics["split"]["kind"] == "leave_one_patient_out"
+    first = "by patient" if alone else "interval"
+    say(f"{'':{width}}{'macro-F1':>8}  {first:>13}  {'accuracy':>8}  {'macro-AUC':>9}  {'apparent F1':>11}  folds")
+    for predictor, facts in metrics["predictors"].items():
+        honest = facts.get("out_of_fold", {})
+        values = honest.get("pooled", {}) if alone else honest
+        spread = _interval(values.get("macro_f1", {}))
+        if alone:
+            found = [row["macro_f1"] for row in facts.get("patients", {}).get("table", ()) if row.get("macro_f1")]
+            spread = f"{min(found):.2f} to {max(found):.2f}" if found else "–"
+        say(
+            f"{predictor:{width}}{_two(_value(values, 'macro_f1')):>8}  {spread:>13}  "
+            f"{_two(_value(values, 'accuracy')):>8}  {_two(_value(values, 'macro_auc')):>9}  "
+            f"{_two(_value(facts.get('apparent', {}), 'macro_f1')):>11}  "
+            f"{facts['folds']}/{facts['folds'] + facts['failed_folds']}"
+        )
+        if "reason" in honest:
+            say(f"  {honest['reason']}")
+        if "failed" in facts.get("final", {}):
+            say(f"  no final model: {facts['final']['failed']}")
+    if alone:
+        noise = [f["out_of_fold"]["pooled"]["macro_f1"].get("permutation_mean") for f in metrics["predictors"].values()
+                 if "pooled" in f.get("out_of_fold", {})]  # fmt: skip
+        told = ", ".join(_two(value) for value in noise)
+        say(f"pooled over patients, each fold on its own scale; shuffled labels give macro-F1 {told}")
+
+
+def _board(metrics: Mapping[str, Any], key: str, name: str, width: int, say: Say) -> None:
     say(
         f"{'':{width}}{name:>6}  {'interval':>13}  {'slope':>6}  {'Brier':>6}  {'apparent':>8}  {'corrected':>9}  folds"
     )
@@ -42,23 +98,6 @@ def show(result: FitResult, say: Say) -> None:
     }
     for kind in sorted(k for k in kinds if k):
         say(f"interval: {kind}")
-    for entry in metrics.get("comparisons", ()):
-        say(_comparison(entry, name))
-    for predictor, facts in metrics["predictors"].items():
-        decision = facts.get("out_of_fold", {}).get("decision", {})
-        if "curve" in decision:
-            say(_decision(predictor, decision))
-    for predictor, facts in metrics["predictors"].items():
-        sheet = facts.get("nomogram")
-        if sheet is None:
-            continue
-        where = str(result.run.path / sheet["pdf"]) if sheet["drawn"] else f"not drawn: {sheet['reason']}"
-        say(f"nomogram  {predictor}: {where}")
-    for code, reason in metrics["accepted"].items():
-        say(f"accepted  {code}: {reason}")
-    if metrics["synthetic"]:
-        say(f"SYNTHETIC {metrics['synthetic']}")
-    say(f"run       {result.run.path}")
 
 
 def _comparison(entry: Mapping[str, Any], name: str) -> str:

@@ -9,17 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from small_studies import SmallStudy, simulate_rows
 
 from osml.errors import CheckError, OsmlError, TableError
 from osml.predictors import registry
-from osml.predictors.contract import Design, Fitted
-from osml.predictors.registry import Kind
+from osml.predictors.contract import Fitted
+from osml.predictors.registry import Fitting, Kind
 from osml.runs.directory import RunDirectory
 from osml.runs.store import read_predictions
-from osml.schema.model import Schema
 from osml.study.fit import FitResult, fit
 
 SAME_BYTES = (
@@ -222,10 +220,10 @@ def fails_in(monkeypatch: pytest.MonkeyPatch, predictor: str, error: BaseExcepti
     """The predictor fails whenever the named patient is not among its training patients."""
     real = registry.KINDS["nomogram"]
 
-    def fit_or_fail(schema: Schema, name: str, design: Design, seed: np.random.SeedSequence, final: bool) -> Fitted:
-        if name == predictor and without not in design.cohort.patients:
+    def fit_or_fail(fitting: Fitting) -> Fitted:
+        if fitting.name == predictor and without not in fitting.design.cohort.patients:
             raise error
-        return real.fit(schema, name, design, seed, final)
+        return real.fit(fitting)
 
     monkeypatch.setitem(registry.KINDS, "nomogram", Kind(fit_or_fail, real.load))
 

@@ -17,9 +17,8 @@ from osml.cohort.splits import folds_from_json
 from osml.files import read_json
 from osml.predictors import registry
 from osml.predictors.contract import Design, Fitted, Prediction
-from osml.predictors.registry import Kind
+from osml.predictors.registry import Fitting, Kind
 from osml.runs.store import read_predictions
-from osml.schema.model import Schema
 from osml.study.fit import FitResult, fit
 
 pytestmark = pytest.mark.usefixtures("no_sheets")
@@ -52,9 +51,9 @@ class Spy:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = registry.KINDS["nomogram"]
 
-        def fit(schema: Schema, name: str, design: Design, seed: np.random.SeedSequence, final: bool) -> Fitted:
-            self.fits.append((name, final, design))
-            return Watched(self, name, real.fit(schema, name, design, seed, final))
+        def fit(fitting: Fitting) -> Fitted:
+            self.fits.append((fitting.name, fitting.final, fitting.design))
+            return Watched(self, fitting.name, real.fit(fitting))
 
         monkeypatch.setitem(registry.KINDS, "nomogram", Kind(fit, real.load))
 
