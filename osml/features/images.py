@@ -224,7 +224,9 @@ def _stored(folder: Path, plan: ImagePlan, digests: Sequence[str], values: NDArr
     sink = hashlib.sha256(json.dumps([plan.key, values.shape[1:], list(digests)]).encode())
     sink.update(np.ascontiguousarray(values[:1]).tobytes())
     path = folder / "networks" / f"{sink.hexdigest()}.npy"
-    if path.is_file() and path.stat().st_size > values.nbytes:  # a header of some bytes stands before the values
+    # A header of a multiple of 64 bytes stands before the values; a file that was cut is written anew.
+    header = path.stat().st_size - values.nbytes if path.is_file() else 0
+    if header > 0 and header % 64 == 0:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.npy")  # large: written as it lies, not copied first
