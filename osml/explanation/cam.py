@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort
 from osml.errors import InvalidInputError
-from osml.explanation.held_out import encoded, one_thread, score
+from osml.explanation.held_out import encoded, score
+from osml.nets.device import one_thread
 from osml.predictors.network import FittedNetwork
 from osml.schema.model import Schema
 

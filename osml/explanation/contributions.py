@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.errors import NotEstimableError
-from osml.explanation.held_out import HeldOut, encoded, one_thread, score
+from osml.explanation.held_out import HeldOut, encoded, score
+from osml.nets.device import one_thread
 from osml.predictors.network import FittedNetwork
 from osml.predictors.network_inputs import TableSource
 

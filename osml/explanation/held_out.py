@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,19 +39,6 @@ class HeldOut:
     fitted: FittedNetwork
     test: Cohort
     train: Cohort
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One CPU thread for torch: passes of a few pictures are small, and a second thread waits more than it works."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run_schema(run: Path) -> Schema:

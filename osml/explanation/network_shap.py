@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import Cohort
 from osml.errors import NotEstimableError
 from osml.explanation.contributions import parts_of
-from osml.explanation.held_out import HeldOut, done_folds, encoded, linear_predictor, one_thread, run_cohort, scale_of
+from osml.explanation.held_out import HeldOut, done_folds, encoded, linear_predictor, run_cohort, scale_of
 from osml.explanation.permutation import Predict, permutation_shap, subset_shap
 from osml.explanation.run import BACKGROUND, PERMUTATIONS, Column, Explained
 from osml.explanation.values import Shap
+from osml.nets.device import one_thread
 from osml.predictors.chain import load_chain
 from osml.predictors.contract import Design
 from osml.predictors.network import FittedNetwork

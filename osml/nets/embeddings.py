@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from osml.errors import InvalidInputError
 from osml.files import sha256_file
 from osml.imaging.errors import ImagingError, UnreadableError
 from osml.imaging.stain import stain_augment
+from osml.nets.device import one_thread
 from osml.nets.encoders import Encoder
 from osml.nets.images import PIXELS_VERSION, ImageFailure, Pixels, crops, decode, fit, in_threads
 
@@ -168,7 +169,7 @@ def embed_images(
                 progress.step()
 
     runners = 1 if device.startswith("cuda") else cores() if workers is None else max(1, workers)
-    with _one_thread(), closing(_embedded(to_compute(), encoder, settings.views, size, device, runners)) as computed:
+    with one_thread(), closing(_embedded(to_compute(), encoder, settings.views, size, device, runners)) as computed:
         for index, vectors in computed:
             # (crops, views, d) to (views, d) or (views, 2 d)
             pooled = (
@@ -267,15 +268,3 @@ def _forward(encoder: Encoder, images: Tensor, batch: int, device: str) -> Tenso
     padded = torch.cat([images, images[:1].expand(batch - n, -1, -1, -1)])
     with torch.inference_mode():
         return encoder(padded.to(device))[:n].float().cpu()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # Here too: after each small operation a second thread would spin for work and take a core from the others. The
-    # number is shared by threads that start later, so it is put back.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

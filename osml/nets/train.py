@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from osml.errors import ConvergenceError, InvalidInputError
 from osml.nets.batches import Source, epoch_batches, row_tensor
 from osml.nets.checkpoint import put_tensors, read_state, write_state
+from osml.nets.device import one_thread
 from osml.nets.losses import FollowUp, Labels, Objective, Truth
 from osml.nets.network import Network
 from osml.nets.recipe import TrainRecipe, recipe_to_json
@@ -101,7 +102,7 @@ def train(
         The loss is no longer finite.
     """
     _check(source, truth, rows, inner, recipe)
-    with _one_thread():
+    with one_thread():
         return _train(network, source, truth, rows, recipe, seed, inner, device, checkpoints, on_epoch)
 
 
@@ -152,7 +153,7 @@ def predict(
     """Outputs for rows, in evaluation mode; each row's output depends on that row alone."""
     network.to(device).eval()
     outputs, weights, present = [], [], []
-    with _one_thread(), torch.inference_mode():
+    with one_thread(), torch.inference_mode():
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             with _mixed(device, bf16):
@@ -264,20 +265,6 @@ def _seeded(seed: int, epoch: int, device: str) -> Iterator[torch.Generator]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(words[0]))
         yield torch.Generator(device).manual_seed(int(words[1]))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One CPU thread, as every task has: sums keep their order, and tasks side by side do not wait for each other.
-
-    The engine's own limit does not reach torch when a task is the first to import it.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _mixed(device: str, bf16: bool) -> torch.autocast:
