@@ -171,6 +171,11 @@ class Cohort:
         return len(self.units)
 
     @property
+    def has_event(self) -> bool:
+        """Whether the outcome is an event, binary or over time, rather than a class."""
+        return isinstance(self.outcome, BinaryOutcome | SurvivalOutcome)
+
+    @property
     def event_outcome(self) -> EventOutcome:
         """The outcome of a target with an event, binary or survival: what regressions and Rad-scores are fitted to."""
         if not isinstance(self.outcome, BinaryOutcome | SurvivalOutcome):

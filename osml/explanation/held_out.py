@@ -166,18 +166,23 @@ def linear_predictor(fitted: FittedNetwork, outputs: Tensor, column: str) -> Ten
         lp = outputs[:, 1] - outputs[:, 0]
         if calibration.kind == "platt":
             lp = calibration.values[0] + calibration.values[1] * lp
-        return lp + sum(calibration.offset)
+        return lp + sum(calibration.offset) + calibration.prevalence
     if isinstance(target, DiscreteTimeTarget):
-        return torch.log(-logsigmoid(-outputs).sum(dim=1))
+        # Constant hazards within an interval: those up to the last horizon, the last one in part.
+        ends = np.concatenate([[0.0], target.cuts])
+        share = np.clip((fitted.horizons[-1] - ends[:-1]) / np.diff(ends), 0, 1)
+        part = torch.tensor(share, dtype=outputs.dtype)
+        return torch.log(-(logsigmoid(-outputs) * part).sum(dim=1))
     if not isinstance(target, ClassTarget):
-        return outputs[:, 0] * (calibration.values[0] if calibration.kind == "slope" else 1.0)
+        centre = float(np.mean(fitted.centres)) if fitted.centres else 0.0
+        return (outputs[:, 0] - centre) * (calibration.values[0] if calibration.kind == "slope" else 1.0)
     assert fitted.tree is not None
     shift = torch.tensor(calibration.offset or (0.0,) * len(target.tree.nodes), dtype=outputs.dtype)
     divisor = torch.ones(len(target.tree.nodes), dtype=outputs.dtype)
     for decision, temperature in zip(decisions(target.tree), calibration.values, strict=False):
         divisor[list(decision.members)] = temperature
-    logits = (outputs + shift) / divisor
-    log_p = log_probabilities(target.tree, logits - shift if calibration.restated else logits)
+    logits = outputs / divisor
+    log_p = log_probabilities(target.tree, logits if calibration.restated else logits + shift)
     tree = fitted.tree
     below = [leaf for leaf in tree.leaves if tree.lineage[tree.nodes.index(leaf), tree.nodes.index(column)]]
     return torch.logsumexp(log_p[:, [target.tree.nodes.index(leaf) for leaf in below]], dim=1)

@@ -86,10 +86,11 @@ def image_plan(schema: Schema, predictor: str, name: str) -> ImagePlan:
     source = schema.inputs[name]
     free = isinstance(source, ImageInput) and source.orientation == "free"
     encoder = schema.networks()[predictor].encoders.get(name, EncoderBlock())
-    plain = encoder.layers is None and encoder.size is None and encoder.scale == "resize" and encoder.stain is None
-    if free and plain and encoder.model == "default" and encoder.tune == "frozen":
-        texture = {"layers": TEXTURE_LAYERS, "size": TEXTURE_SIZE, "stain": TEXTURE_STAIN}
-        encoder = encoder.model_copy(update=texture)
+    plain = encoder.layers is None and encoder.scale == "resize" and encoder.model == "default"
+    if free and plain and encoder.tune == "frozen":
+        size = TEXTURE_SIZE if encoder.size is None else encoder.size
+        stain = TEXTURE_STAIN if encoder.stain is None else encoder.stain
+        encoder = encoder.model_copy(update={"layers": TEXTURE_LAYERS, "size": size, "stain": stain})
     return ImagePlan(name, encoder, "free" if free else "fixed")
 
 

@@ -49,13 +49,17 @@ class Temperature:
         return np.exp(scaled @ self.tree.lineage.T.astype(np.float64))[:, list(leaf_positions(self.tree))]
 
 
-def fit_temperature(tree: LabelTree, logits: ArrayLike, node: ArrayLike) -> Temperature:
+def fit_temperature(
+    tree: LabelTree, logits: ArrayLike, node: ArrayLike, offset: ArrayLike | None = None
+) -> Temperature:
     """Temperature of each decision by maximum likelihood over the rows whose label passes it.
 
     Parameters
     ----------
     logits : float array (n, nodes), out-of-fold
     node : int array (n,), position of each row's label; partial labels serve the decisions above them
+    offset : float array (nodes,), added to the logits behind the division: log shares of classes that the network was
+        trained to ignore are no evidence, so no temperature makes them weaker
 
     Raises
     ------
@@ -77,22 +81,25 @@ def fit_temperature(tree: LabelTree, logits: ArrayLike, node: ArrayLike) -> Temp
     if len(labels) != len(z):
         raise InvalidInputError(f"{len(labels)} labels for {len(z)} rows of logits")
     lineage = tree.lineage[labels]
+    shift = np.zeros(len(tree.nodes)) if offset is None else np.asarray(offset, dtype=np.float64)
     found = []
     for decision in decisions(tree):
         members = list(decision.members)
         passing = lineage[:, members].any(axis=1)
-        found.append(_temperature(z[passing][:, members], lineage[passing][:, members].argmax(axis=1), decision))
+        true = lineage[passing][:, members].argmax(axis=1)
+        found.append(_temperature(z[passing][:, members], true, decision, shift[members]))
     return Temperature(tree, tuple(found))
 
 
-def _temperature(z: Floats, true: NDArray[np.intp], decision: Decision) -> float:
+def _temperature(z: Floats, true: NDArray[np.intp], decision: Decision, shift: Floats) -> float:
     where = f"decision {decision.name}"
     if len(z) == 0:
         raise NotEstimableError(f"{where}: no row has a label below it, so it has no temperature")
     chosen = z[np.arange(len(z)), true]
 
     def slope(inverse: float) -> float:
-        weight = np.exp(inverse * z - logsumexp(inverse * z, axis=1, keepdims=True))
+        scaled = inverse * z + shift
+        weight = np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True))
         return float(((weight * z).sum(axis=1) - chosen).mean())
 
     if slope(0.0) >= 0:

@@ -55,10 +55,11 @@ class Calibration:
 
     kind : platt (binary), temperature (classes), slope (survival), or none
     values : intercept and slope; one temperature per decision; the slope of the log hazard
-    offset : binary: added to the log odds; classes: added to the logits of the nodes before they are divided, (nodes,).
+    offset : binary: added to the log odds; classes: added to the logits of the nodes behind the division, (nodes,).
         Training weighs classes as if they were equally frequent; this leads back to their shares among training units
-    restated : classes: the offset is taken away again, so that probabilities hold for equal class shares: of a sample
-        that was chosen by class, its own shares say nothing
+    restated : classes: the offset is left out, so that probabilities hold for equal class shares: of a sample that was
+        chosen by class, its own shares say nothing
+    prevalence : binary: added to the log odds, from the sample's share of events to a population's
     reason : why it is none
     """
 
@@ -66,6 +67,7 @@ class Calibration:
     values: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
     restated: bool = False
+    prevalence: float = 0.0
     reason: str = ""
 
 
@@ -92,6 +94,8 @@ class FittedNetwork:
     baseline : survival by Cox's head: cumulative hazard at each horizon for a log hazard of 0
     epochs : how many were trained, by seed
     share : binary: of the event among the training units
+    centres : Cox: mean log hazard of each seed's network over its training units, which is taken away: the partial
+        likelihood leaves it open, so it differs between networks and means nothing
     """
 
     name: str
@@ -109,6 +113,7 @@ class FittedNetwork:
     sets: Sets | None = None
     epochs: tuple[int, ...] = ()
     share: float | None = None
+    centres: tuple[float, ...] = ()
     history: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
 
     def outputs(self, design: Design) -> tuple[Float, Float | None]:
@@ -121,7 +126,9 @@ class FittedNetwork:
         source = stores(self.sources, design.cohort, built, device)
         found = [predict(n, source, np.arange(len(design.cohort)), device=device, bf16=False) for n in self.networks]
         gates = [f.weights for f in found if f.weights is not None]
-        return np.stack([f.outputs for f in found]), np.mean(gates, axis=0) if gates else None
+        centres = self.centres or (0.0,) * len(found)
+        each = np.stack([f.outputs - centre for f, centre in zip(found, centres, strict=True)])
+        return each, np.mean(gates, axis=0) if gates else None
 
     @cached_property
     def built_encoders(self) -> Mapping[str, Encoder]:
@@ -156,7 +163,9 @@ class FittedNetwork:
             if isinstance(source, TableSource):
                 flags += [Flag(cohort.units[i], name, "extrapolated", z) for i, name, z in beyond(source, cohort)]
         if self.sets is not None:
-            classes, inside = self.prediction_sets(p)
+            # Thresholds were learnt at the sample's share of events; within a class another share changes no rank.
+            here_p, _ = risks(self.at_own_share(), each.mean(axis=0))
+            classes, inside = self.prediction_sets(here_p)
             extras |= {f"set:{name}": inside[:, j].astype(np.float64) for j, name in enumerate(classes)}
         return Prediction(cohort.units, cohort.patients, self.columns, p, lp, flags=tuple(flags), extras=extras)
 
@@ -173,6 +182,10 @@ class FittedNetwork:
         classes, own = self.class_probabilities(p)
         return classes, 1.0 - own <= np.array(self.sets.thresholds) + 1e-12
 
+    def at_own_share(self) -> FittedNetwork:
+        """Without the move to another prevalence."""
+        return replace(self, calibration=replace(self.calibration, prevalence=0.0))
+
     @property
     def images(self) -> dict[str, ImageSource]:
         """Image inputs by name."""
@@ -188,8 +201,8 @@ class FittedNetwork:
         from osml.stats.sampling import correct_intercept
 
         assert self.share is not None
-        offset = (*self.calibration.offset, correct_intercept(0.0, self.share, prevalence))
-        return replace(self, calibration=replace(self.calibration, offset=offset))
+        moved = correct_intercept(0.0, self.share, prevalence)
+        return replace(self, calibration=replace(self.calibration, prevalence=moved))
 
     def save(self, folder: Path) -> None:
         """model.json, and per seed network.json and network.safetensors; equal models give equal bytes."""
@@ -219,6 +232,7 @@ class FittedNetwork:
             "sets": None if self.sets is None else self.sets.as_json(),
             "epochs": list(self.epochs),
             "share": self.share,
+            "centres": list(self.centres),
         }
 
     def record(self) -> dict[str, Any]:
@@ -262,6 +276,7 @@ def load_network_predictor(folder: Path) -> FittedNetwork:
             tuple(calibration["values"]),
             tuple(calibration["offset"]),
             calibration["restated"],
+            calibration["prevalence"],
             calibration["reason"],
         ),
         baseline=tuple(data["baseline"]),
@@ -270,4 +285,5 @@ def load_network_predictor(folder: Path) -> FittedNetwork:
         else Sets(tuple(np.inf if t is None else t for t in sets["thresholds"]), sets["miss"], tuple(sets["patients"])),
         epochs=tuple(data["epochs"]),
         share=data["share"],
+        centres=tuple(data["centres"]),
     )

@@ -6,7 +6,7 @@ hold patients whole; with `inner: none` the recipe is fixed before the run and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, SurvivalOutcome
-from osml.cohort.splits import Fold, inner_folds
-from osml.errors import NotEstimableError
+from osml.cohort.splits import Fold, inner_folds, patient_classes
+from osml.errors import InvalidInputError, NotEstimableError
 from osml.features.images import image_plan
 from osml.nets.calibrate import fit_platt, fit_temperature, prediction_sets
 from osml.nets.device import choose_device
@@ -68,21 +68,24 @@ def fit_network(
     fold_seed, train_seed = seed.spawn(2)
     numbers = [int(s) for s in train_seed.generate_state(block.seeds)]
     device = choose_device()
-    inner = schema.validation.inner
-    held: _HeldOut | None = None
-    if inner != "none" and (recipe.patience is not None or block.calibrate != "none" or block.abstain is not None):
-        folds = inner_folds(kept, inner.folds, fold_seed)
-        held = _held_out(schema, name, task, kept, folds, recipe, numbers, device, work)
-        if recipe.patience is not None:
-            recipe = replace(recipe, patience=None, epochs=held.epochs)
+    folds = _inner(schema, kept, fold_seed)
+    wanted = block.calibrate != "none" or block.abstain is not None
+    inner = _Inner(schema, name, task, kept, numbers, device)
+    if recipe.patience is not None:
+        epochs = inner.epochs(folds, recipe, None if work is None else work / "epochs")
+        # Where no inner fold can be trained, the recipe's own number is as good as any.
+        recipe = replace(recipe, patience=None, epochs=int(np.median(epochs)) if epochs else recipe.epochs)
+    held = inner.outputs(folds, recipe, None if work is None else work / "inner") if folds and wanted else None
     sources = sources_of(schema, name, kept)
     truth = task.truth.take(task.rows)
-    networks, trained = [], []
+    networks, trained, centres = [], [], []
     for k, number in enumerate(numbers):
         network, source = _built(schema, name, task.target, sources, kept, number, device)
         place = None if work is None else Checkpoints(work / f"training-{k}")
         every = np.arange(len(kept))
         trained.append(train(network, source, truth, every, recipe, seed=number, device=device, checkpoints=place))
+        if isinstance(task.target, CoxTarget):
+            centres.append(float(predict(network, source, every, device=device).outputs.mean()))
         networks.append(network.cpu())
     outcome = cohort.outcome
     fitted = FittedNetwork(
@@ -99,54 +102,75 @@ def fit_network(
         calibration=Calibration("none"),
         epochs=tuple(t.epoch + 1 for t in trained),
         share=float(outcome.y.mean()) if isinstance(outcome, BinaryOutcome) else None,
+        centres=tuple(centres),
         history=tuple({"seed": k, **_history(t)} for k, t in enumerate(trained)),
     )
     return _calibrated(schema, block, fitted, task, kept, held)
 
 
+def _inner(schema: Schema, cohort: Cohort, seed: np.random.SeedSequence) -> tuple[Fold, ...]:
+    """Inner folds, each with an event to be judged by; none where the schema asks for none or patients are too few."""
+    wanted = schema.validation.inner
+    patients = len(cohort.patient_ids)
+    most = min(patients, int(patient_classes(cohort).sum())) if cohort.has_event else patients
+    if wanted == "none" or most < 2:
+        return ()
+    return inner_folds(cohort, min(wanted.folds, most), seed)
+
+
 @dataclass(frozen=True)
-class _HeldOut:
-    """Inner out-of-fold outputs.
+class _Inner:
+    """Training in inner folds; what cannot be learnt in one of them ends no other."""
 
-    outputs : (n, outputs), mean over the seeds; NaN where a unit's fold could not be trained
-    epochs : median over folds and seeds of the epochs until the inner loss was lowest
-    """
+    schema: Schema
+    name: str
+    task: _Task
+    cohort: Cohort
+    numbers: list[int]
+    device: str
 
-    outputs: Float
-    epochs: int
+    def epochs(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> list[int]:
+        """Epochs until the loss on the held-out patients was lowest, of every fold and seed that could be trained."""
+        return [trained.epoch + 1 for _, _, found in self._trained(folds, recipe, work) for trained, _ in found]
 
+    def outputs(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> Float:
+        """Outputs of networks that were trained without the unit's patient, (n, outputs), mean over the seeds.
 
-def _held_out(
-    schema: Schema,
-    name: str,
-    task: _Task,
-    cohort: Cohort,
-    folds: tuple[Fold, ...],
-    recipe: TrainRecipe,
-    numbers: list[int],
-    device: str,
-    work: Path | None,
-) -> _HeldOut:
-    patients = np.array(cohort.patients, dtype=object)
-    truth = task.truth.take(task.rows)
-    outputs = np.full((len(cohort), task.target.outputs), np.nan)
-    epochs = []
-    for fold in folds:
-        inside = np.flatnonzero(np.isin(patients, np.array(fold.train, dtype=object)))
-        outside = np.flatnonzero(np.isin(patients, np.array(fold.test, dtype=object)))
-        sources = sources_of(schema, name, cohort.take(inside))
-        found = []
-        for k, number in enumerate(numbers):
-            network, source = _built(schema, name, task.target, sources, cohort, number, device)
-            trained = train(
-                network, source, truth, inside, recipe, seed=number, device=device,
-                inner=outside if recipe.patience is not None else None,
-                checkpoints=None if work is None else Checkpoints(work / f"inner-{fold.index}-{k}"),
-            )  # fmt: skip
-            epochs.append(trained.epoch + 1)
-            found.append(predict(network, source, outside, device=device).outputs)
-        outputs[outside] = np.mean(found, axis=0)
-    return _HeldOut(outputs, max(1, int(np.median(epochs))))
+        NaN where its fold could not be trained. A Cox output is measured from the mean of its network's training units.
+        """
+        out = np.full((len(self.cohort), self.task.target.outputs), np.nan)
+        for inside, outside, found in self._trained(folds, recipe, work):
+            each = []
+            for _, (network, source) in found:
+                output = predict(network, source, outside, device=self.device).outputs
+                if isinstance(self.task.target, CoxTarget):
+                    output = output - predict(network, source, inside, device=self.device).outputs.mean()
+                each.append(output)
+            out[outside] = np.mean(each, axis=0)
+        return out
+
+    def _trained(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> Iterator[Any]:
+        patients = np.array(self.cohort.patients, dtype=object)
+        truth = self.task.truth.take(self.task.rows)
+        for fold in folds:
+            inside = np.flatnonzero(np.isin(patients, np.array(fold.train, dtype=object)))
+            outside = np.flatnonzero(np.isin(patients, np.array(fold.test, dtype=object)))
+            found = []
+            try:
+                sources = sources_of(self.schema, self.name, self.cohort.take(inside))
+                for k, number in enumerate(self.numbers):
+                    network, source = _built(
+                        self.schema, self.name, self.task.target, sources, self.cohort, number, self.device
+                    )
+                    trained = train(
+                        network, source, truth, inside, recipe, seed=number, device=self.device,
+                        inner=outside if recipe.patience is not None else None,
+                        checkpoints=None if work is None else Checkpoints(work / f"{fold.index}-{k}"),
+                    )  # fmt: skip
+                    found.append((trained, (network, source)))
+            except (NotEstimableError, InvalidInputError):  # a lab that nobody has, no event, nothing that varies
+                continue
+            yield inside, outside, found
 
 
 def _task(block: NetworkPredictor, cohort: Cohort) -> _Task:
@@ -222,23 +246,25 @@ def _history(trained: Trained) -> Mapping[str, Any]:
 
 
 def _calibrated(
-    schema: Schema, block: NetworkPredictor, fitted: FittedNetwork, task: _Task, cohort: Cohort, held: _HeldOut | None
+    schema: Schema, block: NetworkPredictor, fitted: FittedNetwork, task: _Task, cohort: Cohort, held: Float | None
 ) -> FittedNetwork:
     """With calibration, baseline and prediction sets, all from inner out-of-fold outputs where there are any."""
-    good = np.flatnonzero(np.isfinite(held.outputs).all(axis=1)) if held is not None else np.empty(0, dtype=np.intp)
+    if held is not None and not np.isfinite(held).all(axis=1).any():
+        held = None
+    good = np.flatnonzero(np.isfinite(held).all(axis=1)) if held is not None else np.empty(0, dtype=np.intp)
     truth = task.truth.take(task.rows)
     if isinstance(truth, FollowUp):
-        return _survival(fitted, truth, held, good, cohort)
+        return _survival(fitted, truth, held, good, cohort, _no_calibration(schema, block))
     target = task.target
     assert isinstance(target, ClassTarget)
     offset = share_offset(target.tree, truth.node)
     wanted = block.calibrate != "none" and held is not None
-    reason = "" if wanted else "no inner folds" if schema.validation.inner == "none" else "not asked for"
+    reason = "" if wanted else _no_calibration(schema, block)
     if task.kind == "binary":
         calibration = Calibration("none", offset=(offset[1] - offset[0],), reason=reason)
         if wanted and held is not None:
             try:
-                found = fit_platt(log_odds(held.outputs[good]), truth.node[good])
+                found = fit_platt(log_odds(held[good]), truth.node[good])
                 calibration = Calibration("platt", (found.intercept, found.slope))
             except NotEstimableError as error:
                 calibration = replace(calibration, reason=error.what)
@@ -247,14 +273,14 @@ def _calibrated(
         calibration = Calibration("none", offset=offset, restated=restated, reason=reason)
         if wanted and held is not None:
             try:
-                scale = fit_temperature(target.tree, held.outputs[good] + np.array(offset), truth.node[good])
+                scale = fit_temperature(target.tree, held[good], truth.node[good], offset)
                 calibration = replace(calibration, kind="temperature", values=scale.temperatures)
             except NotEstimableError as error:
                 calibration = replace(calibration, reason=error.what)
     fitted = replace(fitted, calibration=calibration)
     if block.abstain is None or held is None:
         return fitted
-    return replace(fitted, sets=_sets(schema, block.abstain, fitted, task, held.outputs[good], good, cohort))
+    return replace(fitted, sets=_sets(schema, block.abstain, fitted, task, held[good], good, cohort))
 
 
 def _sets(
@@ -281,25 +307,39 @@ def _sets(
     return Sets(tuple(float(t) for t in found.thresholds), miss, tuple(int(m) for m in found.patients))
 
 
+def _no_calibration(schema: Schema, block: NetworkPredictor) -> str:
+    if schema.validation.inner == "none":
+        return "no inner folds"
+    return "not asked for" if block.calibrate == "none" else "too few patients for inner folds"
+
+
 def _survival(
-    fitted: FittedNetwork, truth: FollowUp, held: _HeldOut | None, good: NDArray[np.intp], cohort: Cohort
+    fitted: FittedNetwork,
+    truth: FollowUp,
+    held: Float | None,
+    good: NDArray[np.intp],
+    cohort: Cohort,
+    reason: str,
 ) -> FittedNetwork:
     if isinstance(fitted.recipe.target, DiscreteTimeTarget):
         return replace(fitted, calibration=Calibration("none", reason="hazards of intervals are used as they are"))
-    if held is not None and len(good):
-        lp, known = held.outputs[good, 0], truth.take(good)
-        slope = float(fit_cox(lp[:, None], known.time, known.event).coef[0])
-        calibration = Calibration("slope", (slope,))
-        if slope <= 0:
-            calibration = Calibration("slope", (0.0,), reason="out-of-fold scores do not go with the event: no slope")
-        lp = lp * calibration.values[0]
+    if held is not None:
+        lp, known = held[good, 0], truth.take(good)
+        slope, why = _slope(lp, known)
+        calibration, lp = Calibration("slope", (slope,), reason=why), lp * slope
     else:
         # Those of the training units are overfitted: risks come out too far from the average, which the reason says.
         each, _ = fitted.outputs(Design(cohort))
         lp, known = each.mean(axis=0)[:, 0], truth
-        calibration = Calibration("none", reason="no inner folds: the baseline rests on the training units' own scores")
+        calibration = Calibration("none", reason=f"{reason}: the baseline rests on the training units' own scores")
     baseline = baseline_hazard(lp, known.time, known.event).at(np.array(fitted.horizons))
     return replace(fitted, calibration=calibration, baseline=tuple(float(h) for h in baseline))
 
 
-__all__ = ["fit_network"]
+def _slope(lp: Float, known: FollowUp) -> tuple[float, str]:
+    """Slope of out-of-fold log hazards, not below 0, and why it is not estimated."""
+    try:
+        slope = float(fit_cox(lp[:, None], known.time, known.event).coef[0])
+    except NotEstimableError as error:
+        return 1.0, f"no slope: {error.what}"
+    return (slope, "") if slope > 0 else (0.0, "out-of-fold scores do not go with the event")

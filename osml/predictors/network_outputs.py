@@ -11,7 +11,7 @@ from osml.evaluation.tree import node_probabilities
 from osml.nets.calibrate import Temperature
 from osml.nets.label_tree import class_weights, decisions
 from osml.nets.recipe import ClassTarget, DiscreteTimeTarget
-from osml.nets.survival import discrete_log_hazard, discrete_survival
+from osml.nets.survival import discrete_survival
 from osml.stats.tree import LabelTree
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def risks(fitted: FittedNetwork, outputs: Float) -> tuple[Float, Float]:
         lp = log_odds(outputs)
         if calibration.kind == "platt":
             lp = calibration.values[0] + calibration.values[1] * lp
-        lp = lp + sum(calibration.offset)
+        lp = lp + sum(calibration.offset) + calibration.prevalence
         return 1 / (1 + np.exp(-np.clip(lp, -700, 700)))[:, None], lp
     if isinstance(target, ClassTarget):
         assert fitted.tree is not None
@@ -40,7 +40,8 @@ def risks(fitted: FittedNetwork, outputs: Float) -> tuple[Float, Float]:
         return p, np.log(np.maximum(p, SMALLEST))
     if isinstance(target, DiscreteTimeTarget):
         survival = discrete_survival(outputs, target.cuts, fitted.horizons)
-        return 1 - survival, discrete_log_hazard(outputs)
+        last = discrete_survival(outputs, target.cuts, fitted.horizons[-1:])[:, 0]
+        return 1 - survival, np.log(-np.log(np.clip(last, SMALLEST, 1 - SMALLEST)))
     lp = outputs[:, 0] * (calibration.values[0] if calibration.kind == "slope" else 1.0)
     return 1 - np.exp(-np.exp(np.clip(lp, -50, 50))[:, None] * np.array(fitted.baseline)), lp
 
@@ -54,9 +55,11 @@ def calibrated_leaves(
     tree: LabelTree, outputs: Float, temperatures: tuple[float, ...], offset: tuple[float, ...], restated: bool
 ) -> Float:
     """P(leaf), (n, leaves), from logits of the nodes."""
-    shift = np.array(offset) if offset else np.zeros(len(tree.nodes))
-    scaled = Temperature(tree, temperatures or (1.0,) * len(decisions(tree))).apply(outputs + shift)
-    return Temperature(tree, (1.0,) * len(decisions(tree))).leaves(scaled - shift if restated else scaled)
+    ones = (1.0,) * len(decisions(tree))
+    scaled = Temperature(tree, temperatures or ones).apply(outputs)
+    # The shares are not evidence: no temperature divides them, and of a sample chosen by class they are left out.
+    shift = np.array(offset) if offset and not restated else np.zeros(len(tree.nodes))
+    return Temperature(tree, ones).leaves(scaled + shift)
 
 
 def share_offset(tree: LabelTree, labels: NDArray[np.intp]) -> tuple[float, ...]:

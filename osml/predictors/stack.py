@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from osml.schema.model import Schema
 from osml.schema.networks import StackPredictor
 from osml.stats.cox import baseline_hazard
 from osml.stats.cox_risk_sets import evaluate, risk_sets
+from osml.stats.sampling import correct_intercept
 from osml.stats.tree import LabelTree
 
 Float = NDArray[np.float64]
@@ -33,6 +34,7 @@ class FittedStack:
     weights : none below 0. Binary and survival: of the linear predictors; classes: of log P(class)
     intercept : binary
     baseline : survival: cumulative hazard at each horizon for a linear predictor of 0
+    share : binary: of the event among the training units
     """
 
     name: str
@@ -42,6 +44,12 @@ class FittedStack:
     weights: tuple[float, ...]
     intercept: float = 0.0
     baseline: tuple[float, ...] = ()
+    share: float | None = None
+
+    def with_prevalence(self, prevalence: float) -> FittedStack:
+        """Binary: the log odds moved from the sample's share of events to a population's (King & Zeng)."""
+        assert self.share is not None
+        return replace(self, intercept=correct_intercept(self.intercept, self.share, prevalence))
 
     def predict(self, design: Design) -> Prediction:
         """Combine the scores of the upstream predictors, each row for itself."""
@@ -74,6 +82,7 @@ class FittedStack:
             "weights": list(self.weights),
             "intercept": self.intercept,
             "baseline": list(self.baseline),
+            "share": self.share,
         }
 
 
@@ -91,6 +100,7 @@ def load_stack(folder: Path) -> FittedStack:
         tuple(data["weights"]),
         data["intercept"],
         tuple(data["baseline"]),
+        data["share"],
     )
 
 
@@ -98,7 +108,8 @@ def fit_stack(schema: Schema, name: str, design: Design) -> FittedStack:
     """Fit the stack `name` on out-of-fold scores of its predictors.
 
     `mean` averages linear predictors (log odds, log hazards, log P of classes) and learns nothing but, for survival,
-    the baseline; `logistic` maximises the likelihood over weights that are not below 0.
+    the baseline; `logistic` maximises the likelihood over weights that are not below 0, drawn towards equal ones with
+    the worth of one unit, so that scores which separate a small sample do not send them to infinity.
     """
     block = schema.predictors[name]
     assert isinstance(block, StackPredictor)
@@ -110,10 +121,9 @@ def fit_stack(schema: Schema, name: str, design: Design) -> FittedStack:
         weights = equal if block.method == "mean" else _class_weights(scores, outcome)
         return FittedStack(name, tree.nodes, tree, block.inputs, weights)
     if isinstance(outcome, BinaryOutcome):
-        if block.method == "mean":
-            return FittedStack(name, (outcome.positive,), None, block.inputs, equal)
-        intercept, weights = _binary_weights(scores, outcome.y)
-        return FittedStack(name, (outcome.positive,), None, block.inputs, weights, intercept)
+        intercept, weights = (0.0, equal) if block.method == "mean" else _binary_weights(scores, outcome.y)
+        share = float(outcome.y.mean())
+        return FittedStack(name, (outcome.positive,), None, block.inputs, weights, intercept, share=share)
     if not isinstance(outcome, SurvivalOutcome):
         raise NotEstimableError("a predictor cannot be fitted to patients without outcomes")
     weights = equal if block.method == "mean" else _cox_weights(scores, outcome)
@@ -145,7 +155,7 @@ def _class_weights(scores: Float, outcome: ClassOutcome) -> tuple[float, ...]:
     def loss(w: Float) -> float:
         p = _pooled(scores, w, outcome.tree, outcome.tree.nodes)
         own = (p * below.T[outcome.node]).sum(axis=1)  # a partial label: the sum over the leaves below its node
-        return -float(np.log(np.maximum(own, 1e-12)).mean())
+        return -float(np.log(np.maximum(own, 1e-12)).mean()) + _pull(w, len(own))
 
     return _minimised(loss, len(scores))
 
@@ -153,7 +163,7 @@ def _class_weights(scores: Float, outcome: ClassOutcome) -> tuple[float, ...]:
 def _binary_weights(scores: Float, y: Float) -> tuple[float, tuple[float, ...]]:
     def loss(w: Float) -> float:
         lp = w[-1] + w[:-1] @ scores
-        return float(np.mean(np.logaddexp(0, lp) - y * lp))
+        return float(np.mean(np.logaddexp(0, lp) - y * lp)) + _pull(w[:-1], len(y))
 
     k = len(scores)
     start = np.append(np.full(k, 1.0 / k), 0.0)
@@ -168,9 +178,15 @@ def _cox_weights(scores: Float, outcome: SurvivalOutcome) -> tuple[float, ...]:
     columns = np.empty((len(sets.order), 0))
 
     def loss(w: Float) -> float:
-        return -evaluate(sets, columns, (w @ scores)[sets.order], derivatives=False).log_likelihood / len(sets.order)
+        fit = evaluate(sets, columns, (w @ scores)[sets.order], derivatives=False)
+        return -fit.log_likelihood / len(sets.order) + _pull(w, len(sets.order))
 
     return _minimised(loss, len(scores))
+
+
+def _pull(weights: Float, n: int) -> float:
+    """Half the squared distance to equal weights, spread over n units."""
+    return float(((weights - 1.0 / len(weights)) ** 2).sum()) / (2 * n)
 
 
 def _minimised(loss: Any, k: int) -> tuple[float, ...]:

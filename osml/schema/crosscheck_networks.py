@@ -41,6 +41,10 @@ def _classes(data: Mapping[str, Any]) -> Iterator[Problem]:
     target = data.get("target")
     if not isinstance(target, dict) or target.get("kind") not in CLASSES:
         return
+    study = data.get("study")
+    if isinstance(study, dict) and study.get("prevalence") is not None:
+        message = f"a prevalence moves the risk of one event; a {target['kind']} target has classes"
+        yield Problem(("study", "prevalence"), message, "Remove it: probabilities are stated for equal class shares.")
     if data.get("decision") is not None:
         message = f"a decision curve needs a binary or survival target; this one is a {target['kind']}"
         yield Problem(("decision",), message, "Remove this block.")
@@ -151,6 +155,10 @@ def _training(path: tuple[Key, ...], block: Mapping[str, Any], target: str, inne
     if "encoder_rate" in train and all(_text(_get(e, "tune")) in (None, "frozen") for e in encoders):
         message = "encoder_rate is for encoders that are tuned; all of this predictor's are frozen"
         yield Problem((*path, "train", "encoder_rate"), message, "Remove it, or give an encoder `tune: lora` or full.")
+    tuned = any(e.get("tune", "frozen") != "frozen" for e in _blocks(block.get("encoders")).values())
+    if "batch" in train and target == "survival" and block.get("head") != "discrete_time" and not tuned:
+        message = "a Cox head on frozen encoders takes all units in one step: its risk sets are whole"
+        yield Problem((*path, "train", "batch"), message, "Leave it out.")
     calibrate = block.get("calibrate")
     if calibrate == "platt" and target != "binary":
         yield Problem((*path, "calibrate"), "platt is for binary targets", "Use temperature.")

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from osml.cohort.cohort import Cohort
+from osml.errors import OsmlError
 from osml.predictors.chain import Chain, fit_chain
 from osml.runs.store import PredictionRow
 from osml.schema.model import FileInput, Schema
@@ -47,14 +48,18 @@ def reduced(schema: Schema, name: str, inputs: tuple[str, ...], called: str) -> 
 
 def run_ablation(
     schema: Schema, name: str, train: Cohort, seed: tuple[int, int, int], folder: Path, rows: Rows
-) -> list[PredictionRow]:
-    """Out-of-fold predictions of every smaller network in one fold.
+) -> tuple[list[PredictionRow], dict[str, str]]:
+    """Out-of-fold predictions of every smaller network in one fold, and why some have none: none ends the others.
 
     folder : where unfinished training is kept
     rows : from a fitted chain and its name to rows of the test units
     """
     out: list[PredictionRow] = []
+    failed: dict[str, str] = {}
     for called, inputs in ablations(schema, name).items():
         less = reduced(schema, name, inputs, called)
-        out += rows(fit_chain(less, called, train, seed, work=folder / "unfinished" / called), called)
-    return out
+        try:
+            out += rows(fit_chain(less, called, train, seed, work=folder / "unfinished" / called), called)
+        except OsmlError as error:
+            failed[called] = error.what
+    return out, failed

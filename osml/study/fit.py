@@ -189,11 +189,12 @@ def _gather(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> l
 
 def _gather_rest(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> None:
     """extras.parquet and ablation.parquet of the run, from those of its folds."""
-    folders = [run.path / "folds" / fold.name / name for name in loaded.schema.predictors for fold in folds]
+    every = [run.path / "folds" / fold.name / name for name in loaded.schema.predictors for fold in folds]
+    folders = [folder for folder in every if (folder / "status.json").exists()]
     extras = [row for folder in folders for row in read_extras(folder / "extras.parquet")]
     if extras:
         write_extras(run.path / "extras.parquet", extras)
-    files = [folder / "ablation.parquet" for folder in folders if (folder / "status.json").exists()]
+    files = [folder / "ablation.parquet" for folder in folders]
     ablation = [row for file in files if file.exists() for row in read_predictions(file)]
     if ablation:
         write_predictions(run.path / "ablation.parquet", ablation)

@@ -17,7 +17,7 @@ from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import ClassOutcome, Cohort, Exclusion
 from osml.cohort.outcomes import require_outcomes
-from osml.features import Features, Unusable, compute_features, used_radiomics, with_features
+from osml.features import NO_PATH, Features, Unusable, compute_features, used_radiomics, with_features
 from osml.features.images import ImagePlan, Images, compute_images, image_plans, with_images
 from osml.files import write_csv
 from osml.schema.load import LoadedSchema
@@ -64,6 +64,7 @@ def add_features(
         features = replace(
             features, unusable=(*features.unusable, *images.unusable), hashes=features.hashes | images.hashes
         )
+    features = replace(features, unusable=_without_legal_gaps(loaded, features.unusable))
     gone = np.zeros(len(cohort), dtype=bool)
     gone[[lost.row for lost in features.unusable]] = True
     units = cohort.units if cohort.per_row else cohort.patients
@@ -91,6 +92,14 @@ def add_features(
         {name: [{"unit": units[r["row"]], **r} for r in rows] for name, rows in features.regions.items()},
         features.hashes,
     )
+
+
+def _without_legal_gaps(loaded: LoadedSchema, unusable: Sequence[Unusable]) -> tuple[Unusable, ...]:
+    """Under `missing: impute` a network does without an image for which no path is given; a Rad-score does not."""
+    schema = loaded.schema
+    scored = {item for block in schema.predictors.values() if block.kind == "radscore" for item in block.inputs}
+    legal = schema.missing == "impute"
+    return tuple(u for u in unusable if not (legal and u.reason == NO_PATH and u.input not in scored))
 
 
 def _network_images(loaded: LoadedSchema, cohort: Cohort, plans: Sequence[ImagePlan], quiet: bool) -> Images:

@@ -19,6 +19,7 @@ from osml.predictors.contract import NO_INTERVAL, Prediction
 from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram, with_prevalence
 from osml.predictors.radscore import FittedRadscore
+from osml.predictors.stack import FittedStack
 from osml.runs.extras import extra_rows, write_extras
 from osml.runs.store import PredictionRow, write_predictions
 from osml.schema.model import Schema
@@ -58,7 +59,9 @@ def run_fold(task: FoldTask) -> str:
     def rows(less: Chain, called: str) -> list[PredictionRow]:
         return prediction_rows(adjusted(less, task.schema).predict(task.test), called, task.fold, task.schema)
 
-    ablation = run_ablation(task.schema, task.predictor, task.train, seed, task.folder, rows)
+    ablation, failed = run_ablation(task.schema, task.predictor, task.train, seed, task.folder, rows)
+    if failed:
+        write_json(task.folder / "ablation_failed.json", failed)
     if ablation:
         write_predictions(task.folder / "ablation.parquet", ablation)
     shutil.rmtree(task.folder / "unfinished", ignore_errors=True)
@@ -104,7 +107,9 @@ def adjusted(chain: Chain, schema: Schema) -> Chain:
     prevalence = schema.study.prevalence
     if schema.study.sampling == "cohort" or prevalence is None or isinstance(schema.target, SurvivalTarget):
         return chain
-    if isinstance(chain.fitted, FittedNetwork) and chain.fitted.target == "binary":
+    if isinstance(chain.fitted, FittedStack) or (
+        isinstance(chain.fitted, FittedNetwork) and chain.fitted.target == "binary"
+    ):
         return Chain(chain.name, chain.fitted.with_prevalence(prevalence.value), chain.upstream)
     if not isinstance(chain.fitted, FittedNomogram):
         return chain

@@ -148,3 +148,16 @@ def test_refusals() -> None:
         prediction_sets(p, [0, 1, 1], ["a", "b"])
     with pytest.raises(InvalidInputError, match="are not finite"):
         fit_temperature(TREE, [[np.nan] * 4], [0])
+
+
+def test_shares_of_classes_are_no_evidence_that_a_temperature_weakens() -> None:
+    rng = np.random.default_rng(4)
+    tree, n = flat_tree(["common", "rare"]), 60_000
+    offset = np.log([0.9, 0.1])
+    evidence = rng.normal(0, 1, n)  # log likelihood ratio of the rare class
+    rare = rng.random(n) < 1 / (1 + np.exp(-(evidence + offset[1] - offset[0])))
+    logits = np.column_stack([np.zeros(n), 4.0 * evidence])  # four times too sure
+    found = fit_temperature(tree, logits, rare.astype(int), offset)
+    assert found.temperatures[0] == pytest.approx(4.0, rel=0.05)
+    blind = fit_temperature(tree, logits + offset, rare.astype(int))
+    assert abs(blind.temperatures[0] - 4.0) > 0.5, "dividing the shares, too, is another and a wrong answer"

@@ -124,10 +124,10 @@ def test_a_training_that_was_killed_goes_on(monkeypatch: pytest.MonkeyPatch, tmp
 
     def killed(*args: Any, **how: Any) -> Any:
         calls.append(1)
-        if len(calls) == 6:  # two inner folds of two seeds are done, and the first final network
+        if len(calls) == 10:  # inner folds of two seeds, twice, are done, and the first final network
 
             def stop(epoch: Any) -> None:
-                if epoch.number == 3:
+                if epoch.number == 0:
                     raise KeyboardInterrupt
 
             how["checkpoints"] = replace(how["checkpoints"], every_s=0)
@@ -146,7 +146,7 @@ def test_a_training_that_was_killed_goes_on(monkeypatch: pytest.MonkeyPatch, tmp
     continued = fitted(schema, train, work=tmp_path).predict(Design(test)).p
     np.testing.assert_array_equal(continued, undisturbed)
     assert epochs, "nothing was left to train"
-    assert min(epochs) == 4, "finished epochs were trained again"
+    assert min(epochs) == 1, "finished epochs were trained again"
 
 
 def test_probabilities_are_calibrated_on_inner_folds() -> None:
@@ -213,6 +213,39 @@ def test_of_a_sample_chosen_by_class_probabilities_hold_for_equal_shares() -> No
     odds = np.log(equal[:, 2] / equal[:, 3]) - np.log(shares[:, 2] / shares[:, 3])
     labels = list(cohort.outcome.labels)  # type: ignore[union-attr]
     np.testing.assert_allclose(odds, np.log(labels.count("alive") / labels.count("dead")), atol=1e-6)
+
+
+def test_prediction_sets_do_not_move_with_the_prevalence() -> None:
+    schema = network_schema(abstain=0.2)
+    train, test = halves(network_cohort(schema, 300))
+    model = fitted(schema, train)
+    before, after = (m.predict(Design(test.without_outcome())) for m in (model, model.with_prevalence(0.02)))
+    assert np.abs(before.p - after.p).max() > 0.1
+    for name in ("set:good", "set:bad"):
+        np.testing.assert_array_equal(before.extras[name], after.extras[name])
+
+
+def test_a_cox_score_is_measured_from_the_average_training_unit() -> None:
+    schema = network_schema("survival", head="cox", seeds=2, calibrate="none")
+    train, _ = halves(network_cohort(schema, 200))
+    model = fitted(schema, train)
+    each, _ = model.outputs(Design(train))
+    np.testing.assert_allclose(each.mean(axis=1), 0.0, atol=1e-5)
+    assert model.calibration.kind == "none"
+    assert model.calibration.reason.startswith("not asked for")
+
+
+def test_inner_folds_that_cannot_be_trained_end_no_other() -> None:
+    schema = network_schema("survival", inner={"folds": 5}, train={"epochs": 3})
+    cohort = network_cohort(schema, 60)
+    outcome = cohort.outcome
+    assert isinstance(outcome, SurvivalOutcome)
+    events = np.zeros(60, dtype=bool)
+    events[[5, 40, 55]] = True
+    few = replace(cohort, outcome=replace(outcome, event=events, time=np.maximum(outcome.time, 0.1) + 12))
+    model = fitted(schema, few)
+    assert np.isfinite(model.predict(Design(few.without_outcome())).p).all()
+    assert all(1 <= n <= 3 for n in model.epochs)
 
 
 @pytest.mark.parametrize("head", ["cox", "discrete_time"])

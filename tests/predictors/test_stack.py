@@ -73,14 +73,31 @@ def test_a_score_that_goes_the_wrong_way_gets_no_weight() -> None:
     assert fit_stack(schema("binary", "logistic", *scores), "all", design(y, scores)).weights[1] == 0
 
 
-def test_a_doubled_score_changes_no_prediction() -> None:
+def test_a_doubled_score_hardly_changes_a_prediction() -> None:
     y, a, b = binary()
     once = fit_stack(schema("binary", "logistic", "a", "b"), "all", design(y, {"a": a, "b": b}))
     scores = {"a": a, "b": b, "c": b}
     twice = fit_stack(schema("binary", "logistic", *scores), "all", design(y, scores))
     np.testing.assert_allclose(
-        twice.predict(design(y, scores)).lp, once.predict(design(y, {"a": a, "b": b})).lp, atol=5e-3
+        twice.predict(design(y, scores)).lp, once.predict(design(y, {"a": a, "b": b})).lp, atol=0.05
     )
+
+
+def test_scores_that_separate_a_small_sample_keep_finite_weights() -> None:
+    y = BinaryOutcome(np.repeat([0.0, 1.0], N // 2), "bad", "good")
+    perfect = np.where(y.y == 1, 1.0, -1.0)
+    found = fit_stack(schema("binary", "logistic", "a", "b"), "all", design(y, {"a": perfect, "b": np.zeros(N)}))
+    assert 1 < found.weights[0] < 10
+    assert found.predict(design(y, {"a": perfect, "b": np.zeros(N)})).p.max() < 1 - 1e-5
+
+
+def test_another_prevalence_moves_the_log_odds() -> None:
+    y, a, b = binary()
+    scores = {"a": a, "b": b}
+    found = fit_stack(schema("binary", "logistic", "a", "b"), "all", design(y, scores))
+    share = y.y.mean()
+    moved = found.with_prevalence(0.05).predict(design(y, scores)).lp - found.predict(design(y, scores)).lp
+    np.testing.assert_allclose(moved, np.log(0.05 / 0.95) - np.log(share / (1 - share)), atol=1e-9)
 
 
 def classes(seed: int = 0) -> tuple[ClassOutcome, np.ndarray, np.ndarray]:

@@ -13,10 +13,13 @@ from PIL import Image
 from small_studies import write_table
 
 from osml.cohort.splits import make_folds
+from osml.errors import NotEstimableError
 from osml.files import read_json
 from osml.runs.directory import RunDirectory
 from osml.runs.extras import read_extras
 from osml.runs.store import read_predictions
+from osml.schema.load import load_schema
+from osml.study.ablation import run_ablation
 from osml.study.fit import fit
 from osml.study.images import add_features
 from osml.study.leakage import artefacts, check_leakage, overwrite_patients
@@ -243,3 +246,19 @@ def test_the_leakage_check_runs_on_networks(tmp_path: Path, weights: Path) -> No
     assert all(not c.changed for c in own.values())
     assert all(c.caught for c in report.checks if c.pipeline == "selection")
     assert report.verdict("flat") != "passed", "two permutations prove nothing"
+
+
+def test_a_smaller_network_that_fails_ends_no_other(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_schema(xray_study(tmp_path, weights))
+
+    def fails(schema: Any, name: str, *_: Any, **__: Any) -> Any:
+        if name == "fused[alp]":
+            raise NotEstimableError("nothing varies")
+        return name
+
+    monkeypatch.setattr("osml.study.ablation.fit_chain", fails)
+    rows, failed = run_ablation(loaded.schema, "fused", None, (1, 0, 0), tmp_path, lambda chain, called: [called])  # type: ignore[arg-type, list-item]
+    assert rows == ["fused[picture]"]
+    assert failed == {"fused[alp]": "nothing varies"}
