@@ -95,7 +95,7 @@ def test_pictures_that_turn_are_another_table() -> None:
     assert (fixed.embedding().orientation, free.embedding().orientation) == ("fixed", "free")
 
 
-def test_the_default_for_pictures_that_turn_is_set_for_tissue_and_any_choice_of_layers_undoes_that() -> None:
+def test_the_default_for_pictures_that_turn_is_set_for_tissue_and_each_choice_changes_its_own_part() -> None:
     def chosen(encoder: Data | None, orientation: str = "free") -> tuple[Any, ...]:
         found = image_plan(schema_with([encoder], orientation), "net0", "tile").encoder
         return found.layers, found.size, found.stain
@@ -103,7 +103,9 @@ def test_the_default_for_pictures_that_turn_is_set_for_tissue_and_any_choice_of_
     tissue = (TEXTURE_LAYERS, TEXTURE_SIZE, TEXTURE_STAIN)
     assert chosen(None) == chosen({}) == chosen({"model": "default", "tune": "frozen"}) == tissue
     assert chosen(None, "fixed") == (None, None, None)
-    for other in ({"layers": "final"}, {"size": 224}, {"stain": 0}, {"model": "resnet18"}, {"tune": "lora"}):
+    assert chosen({"size": 224}) == (TEXTURE_LAYERS, 224, TEXTURE_STAIN)
+    assert chosen({"stain": 0}) == (TEXTURE_LAYERS, TEXTURE_SIZE, 0)
+    for other in ({"layers": "final"}, {"layers": ["blocks.2"]}, {"model": "resnet18"}, {"tune": "lora"}):
         block = EncoderBlock(**other)
         assert chosen(other) == (block.layers, block.size, block.stain), other
 
