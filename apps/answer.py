@@ -12,8 +12,6 @@ from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Grid
 from osml.serving import EQUAL_SHARES, FormTable, Model, Row, in_hundred, interval_words, percent, record, statement
 
-PICTURE_WIDTH = 420
-
 
 def show(model: Model, patient: Patient) -> None:
     """Everything about one prediction."""
@@ -65,7 +63,7 @@ def _regions(patient: Patient) -> None:
         return
     for name, picture in measured.pictures.items():
         words = "Slice with most of the lesion; the outline of the mask is orange."
-        st.image(picture, caption=words, alt=words, width=PICTURE_WIDTH)
+        st.image(picture, caption=words, alt=words, width="stretch")
         rows = tuple(
             (str(line["region"]), f"{line['voxels']:,}", f"{100 * line['clipped_share']:.1f} %")
             for line in measured.regions.get(name, ())
@@ -79,7 +77,7 @@ def _pictures(model: Model, patient: Patient) -> None:
     for name, pictures in measured.shown.items() if measured is not None else ():
         for k, picture in enumerate(pictures):
             words = model.label(name) + (f", picture {k + 1} of {len(pictures)}" if len(pictures) > 1 else "")
-            st.image(picture, caption=plain(words), alt=words, width=PICTURE_WIDTH)
+            st.image(picture, caption=plain(words), alt=words, width="stretch")
 
 
 def _classes(model: Model, result: Row) -> None:
