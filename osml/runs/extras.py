@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from osml.cohort.splits import Fold
-from osml.files import atomic_write
 from osml.predictors.contract import Prediction
+from osml.runs.store import write_rows
 
 COLUMNS = ("predictor", "repeat", "fold", "unit", "patient", "name", "value")
 
@@ -38,17 +37,7 @@ def extra_rows(prediction: Prediction, predictor: str, fold: Fold) -> list[Extra
 
 def write_extras(path: Path, rows: Iterable[ExtraRow]) -> None:
     """Write rows in a fixed order (predictor, repeat, fold, then as given)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    ordered = sorted(rows, key=lambda r: (r.predictor, r.repeat, r.fold))
-    types = [pa.string(), pa.int32(), pa.int32(), pa.string(), pa.string(), pa.string(), pa.float64()]
-    columns = {
-        name: pa.array([getattr(r, name) for r in ordered], type=t) for name, t in zip(COLUMNS, types, strict=True)
-    }
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd", write_statistics=False)
-    atomic_write(path, sink.getvalue())
+    write_rows(path, rows, COLUMNS)
 
 
 def read_extras(path: Path) -> list[ExtraRow]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from osml.files import atomic_write
 
@@ -31,17 +32,20 @@ class PredictionRow:
 
 def write_predictions(path: Path, rows: Iterable[PredictionRow]) -> None:
     """Write rows in a fixed order (predictor, repeat, fold, then as given), without times or paths."""
+    write_rows(path, rows, COLUMNS)
+
+
+def write_rows(path: Path, rows: Iterable[Any], columns: Sequence[str]) -> None:
+    """Dataclass rows as Parquet, by predictor, repeat and fold, then as given; equal rows give equal bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     ordered = sorted(rows, key=lambda r: (r.predictor, r.repeat, r.fold))
-    types = [pa.string(), pa.int32(), pa.int32(), pa.string(), pa.string(), pa.string()]
-    types += [pa.float64()] * 4 + [pa.string()]
-    columns = {
-        name: pa.array([getattr(r, name) for r in ordered], type=t) for name, t in zip(COLUMNS, types, strict=True)
-    }
+    number, whole = ("p", "lp", "low", "high", "value"), ("repeat", "fold")
+    types = {c: pa.float64() if c in number else pa.int32() if c in whole else pa.string() for c in columns}
+    table = {c: pa.array([getattr(r, c) for r in ordered], type=types[c]) for c in columns}
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd", write_statistics=False)
+    pq.write_table(pa.table(table), sink, compression="zstd", write_statistics=False)
     atomic_write(path, sink.getvalue())
 
 
