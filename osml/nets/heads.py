@@ -45,7 +45,7 @@ def probabilities(target: Target, outputs: Tensor) -> Tensor:
     """What the outputs (n, target.outputs) say, in float64.
 
     Classes: P(leaf), (n, leaves) in the order of `tree.leaves`, rows sum to 1. Discrete time: survival at each cut,
-    (n, cuts). A Cox output is a log hazard ratio; survival needs a baseline (`survival.cox_survival`).
+    (n, cuts). A Cox output is a log hazard ratio; survival needs a baseline.
     """
     logits = outputs.double()
     if isinstance(target, ClassTarget):

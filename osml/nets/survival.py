@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_expit
 
 from osml.errors import InvalidInputError, NotEstimableError
-from osml.stats.cox import StepBaseline
 from osml.stats.inputs import survival_outcome, vector
 
 Floats = NDArray[np.float64]
@@ -59,20 +58,3 @@ def discrete_survival(logits: ArrayLike, cuts: Sequence[float], times: ArrayLike
     ends = np.concatenate([[0.0], cuts])
     log_survival = np.concatenate([np.zeros((len(z), 1)), np.cumsum(log_expit(-z), axis=1)], axis=1)
     return np.exp(np.stack([np.interp(t, ends, row) for row in log_survival]).reshape(len(z), len(t)))
-
-
-def discrete_log_hazard(logits: ArrayLike) -> Floats:
-    """log of the cumulative hazard at the last cut, (n,): the linear predictor under proportional hazards."""
-    return np.log(-np.sum(log_expit(-np.asarray(logits, dtype=np.float64)), axis=1))
-
-
-def cox_survival(baseline: StepBaseline, log_hazard: ArrayLike, times: ArrayLike) -> Floats:
-    """Survival at times (k,), float array (n, k), from log hazard ratios (n,): exp(-exp(lp) H(t)).
-
-    Parameters
-    ----------
-    baseline : StepBaseline
-        From `stats.cox.baseline_hazard` with out-of-fold log hazard ratios: those of the training rows are overfitted,
-        and survival would come out too far from the average.
-    """
-    return np.exp(-np.exp(vector(log_hazard, "log_hazard"))[:, None] * baseline.at(times))

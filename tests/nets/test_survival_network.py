@@ -11,8 +11,8 @@ from osml.errors import InvalidInputError, NotEstimableError
 from osml.nets.heads import probabilities
 from osml.nets.losses import FollowUp, Objective, cox_loss, discrete_time_loss
 from osml.nets.recipe import CoxTarget, DiscreteTimeTarget
-from osml.nets.survival import cox_survival, discrete_log_hazard, discrete_survival, interval_cuts
-from osml.stats.cox import baseline_hazard, fit_cox
+from osml.nets.survival import discrete_survival, interval_cuts
+from osml.stats.cox import fit_cox
 
 
 def tied_cohort(n: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,16 +104,8 @@ def test_survival_at_the_cuts_is_the_head_s_and_falls_between() -> None:
     assert_allclose(at_cuts, probabilities(DiscreteTimeTarget(cuts), torch.as_tensor(logits)).numpy(), rtol=1e-12)
     # Constant hazard: half-way through an interval survival is the geometric mean of its ends.
     assert_allclose(discrete_survival(logits, cuts, [2.0])[:, 0], np.sqrt(at_cuts[:, 0] * at_cuts[:, 1]), rtol=1e-12)
-    assert_allclose(discrete_log_hazard(logits), np.log(-np.log(at_cuts[:, 2])), rtol=1e-10)
     with pytest.raises(InvalidInputError, match="end of the last interval"):
         discrete_survival(logits, cuts, [4.5])
-
-
-def test_cox_survival_with_a_baseline() -> None:
-    X, time, event = tied_cohort()
-    fit = fit_cox(X, time, event)
-    found = cox_survival(baseline_hazard(fit.lp, time, event), fit.lp, [3.0, 9.0])
-    assert_allclose(found, np.exp(-np.exp(fit.lp)[:, None] * fit.baseline.at([3.0, 9.0])), rtol=1e-10)
 
 
 def test_rows_of_a_truth_are_taken_together() -> None:
