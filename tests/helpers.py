@@ -116,7 +116,7 @@ def full_schema() -> dict[str, Any]:
         "seed": 7,
     }
     data["checks"] = {"accept": {"OSML041": "development study"}}
-    data["report"] = {"compare": ["clinical", "second"]}
+    data["report"] = {"compare": ["clinical", "second"], "select": True, "adds": [["clinical", "second"]]}
     return data
 
 

@@ -300,8 +300,9 @@ def _cycle(graph: Mapping[str, list[str]], start: str) -> list[str]:
 
 
 def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Predictors listed in `report.compare` and `validation.optimism`."""
+    """Predictors listed in `report.compare`, `report.adds` and `validation.optimism`."""
     predictors = _block(data, "predictors")
+    yield from _pairs(_list(_block(data, "report"), "adds"), predictors)
     repeated, compared = ("validation", "optimism", "predictors"), _list(_block(data, "report"), "compare")
     listed = [
         (repeated, _list(_block(data, "validation", "optimism"), "predictors")),
@@ -323,6 +324,21 @@ def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
             elif path == repeated and _block(predictors, name).get("kind") not in ("nomogram", None):
                 message = f"{name!r} is a {predictors[name]['kind']}; the bootstrap is offered for nomograms"
                 yield Problem((*path, i), message, "Repeated nested cross-validation is its estimate.")
+
+
+def _pairs(pairs: list[Any], predictors: Mapping[str, Any]) -> Iterator[Problem]:
+    """`report.adds`: two predictors that exist, each pair once."""
+    for i, pair in enumerate(pairs):
+        path = ("report", "adds", i)
+        if not isinstance(pair, list):
+            continue
+        for k, name in enumerate(pair):
+            if isinstance(name, str) and name not in predictors:
+                yield Problem((*path, k), f"there is no predictor {name!r}", hint(name, predictors))
+        if len(pair) == 2 and pair[0] == pair[1]:
+            yield Problem(path, f"{pair[0]!r} cannot add to itself", "Write [without, with].")
+        elif pair in pairs[:i]:
+            yield Problem(path, f"[{', '.join(map(str, pair))}] stands twice")
 
 
 def _texts(block: Any, key: str) -> list[str]:

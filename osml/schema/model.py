@@ -287,6 +287,13 @@ class Report(Block):
     """What the report sets side by side."""
 
     compare: tuple[Text, ...] = Field((), description="predictors compared pairwise under the same folds")
+    select: bool = Field(
+        False,
+        description="choose the simplest predictor within one standard error of the best; corrects for the choice",
+    )
+    adds: tuple[tuple[Text, Text], ...] = Field(
+        (), description="pairs [without, with]: what the second predictor adds to the first"
+    )
 
 
 class Schema(Block):
@@ -307,7 +314,7 @@ class Schema(Block):
     )
     validation: Validation = Field(description="how predictors are judged")
     checks: Checks = Field(Checks(accept={}), description="refusals accepted with a reason")
-    report: Report = Field(Report(compare=()), description="what the report sets side by side")
+    report: Report = Field(Report(compare=(), select=False, adds=()), description="what the report sets side by side")
 
     def values(self) -> dict[str, ValueInput]:
         """The inputs that are cells of the table: numbers, labs, binaries, categories."""

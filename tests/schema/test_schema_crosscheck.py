@@ -50,6 +50,15 @@ ADVICE = "a comparison needs two predictors\n      Name another, or remove this 
             "report.compare.2: 'clinical' stands twice",
         ),
         (
+            lambda d: d.update(report={"adds": [["clinical", "secnd"]]}),
+            "study.yaml:53: report.adds.0.1: there is no predictor 'secnd'",
+        ),
+        (lambda d: d.update(report={"adds": [["second", "second"]]}), "report.adds.0: 'second' cannot add to itself"),
+        (
+            lambda d: d.update(report={"adds": [["clinical", "second"], ["clinical", "second"]]}),
+            "report.adds.1: [clinical, second] stands twice",
+        ),
+        (
             lambda d: d["predictors"]["clinical"].update(estimator="firth", select="backward"),
             f"predictors.clinical.select: 'backward' {FIRTH}",
         ),
