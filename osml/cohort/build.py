@@ -123,7 +123,7 @@ def build_cohort(loaded: LoadedSchema, table: Table) -> BuiltCohort:
                 low, high = cohort.kit[name]
                 reason = f"kit range of {name} missing (complete_case)"
                 cohort = _exclude(cohort, np.isnan(low) | np.isnan(high), reason, [places[u] for u in cohort.units])
-        for name in (n for n in schema.network_images() if n in used):
+        for name in (n for n in schema.images_read() if n in used):
             gone = np.array([not paths for paths in cohort.paths(name)], dtype=bool)
             cohort = _exclude(cohort, gone, f"{name} missing (complete_case)", [places[u] for u in cohort.units])
     require_outcomes(cohort, table.name)

@@ -1,4 +1,4 @@
-"""What networks read of a cohort's images: vectors of a frozen encoder, or decoded pictures for one that is trained.
+"""What predictors read of a cohort's images: vectors of a frozen encoder, or decoded pictures for one that is trained.
 
 Label-free and of one image at a time, so it is computed before any split; cached by content.
 """
@@ -20,7 +20,7 @@ from osml.cohort.cohort import Cohort, ImageTable
 from osml.features import NO_PATH, Unusable, digest_of_image
 from osml.schema.images import ImageInput, VolumeInput
 from osml.schema.model import FileInput, Schema
-from osml.schema.networks import EncoderBlock
+from osml.schema.networks import EncoderBlock, NetworkPredictor
 
 if TYPE_CHECKING:
     from osml.nets.embeddings import EmbeddingSettings
@@ -34,7 +34,7 @@ Paths = Mapping[str, Sequence[Sequence[str]]]
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """How one image input enters networks: by which encoder, and whether its pictures turn."""
+    """How one image input enters a predictor: by which encoder, and whether its pictures turn."""
 
     input: str
     encoder: EncoderBlock
@@ -82,10 +82,13 @@ class Images:
 
 
 def image_plan(schema: Schema, predictor: str, name: str) -> ImagePlan:
-    """The plan of an image or volume input in a network."""
+    """The plan of an image or volume input in a predictor: a network names its encoder, others take the default."""
     source = schema.inputs[name]
     free = isinstance(source, ImageInput) and source.orientation == "free"
-    encoder = schema.networks()[predictor].encoders.get(name, EncoderBlock())
+    block = schema.predictors[predictor]
+    encoder = EncoderBlock()
+    if isinstance(block, NetworkPredictor):
+        encoder = block.encoders.get(name, encoder)
     plain = encoder.layers is None and encoder.scale == "resize" and encoder.model == "default"
     if free and plain and encoder.tune == "frozen":
         size = TEXTURE_SIZE if encoder.size is None else encoder.size
@@ -95,12 +98,10 @@ def image_plan(schema: Schema, predictor: str, name: str) -> ImagePlan:
 
 
 def image_plans(schema: Schema, predictors: Collection[str] | None = None) -> dict[str, ImagePlan]:
-    """Plans of all networks among these predictors (default: all) and those that feed them, by their keys."""
+    """Plans of all images that these predictors (default: all) and those that feed them look at, by their keys."""
     out: dict[str, ImagePlan] = {}
     for name in schema.lineage(schema.predictors if predictors is None else predictors):
-        if name not in schema.networks():
-            continue
-        for item in schema.networks()[name].inputs:
+        for item in schema.predictors[name].inputs:
             if isinstance(schema.inputs.get(item), FileInput):
                 plan = image_plan(schema, name, item)
                 out[plan.key] = plan

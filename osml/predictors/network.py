@@ -30,6 +30,7 @@ from osml.stats.tree import LabelTree
 if TYPE_CHECKING:
     from osml.nets.encoders import Encoder
     from osml.nets.network import Network
+    from osml.schema.model import Schema
 
 Float = NDArray[np.float64]
 FORMAT = 1
@@ -47,6 +48,18 @@ class EncoderRecord:
     settings: Mapping[str, Any]
     embedding: Mapping[str, Any] | None
     weights: Mapping[str, Any]
+
+
+def encoder_record(schema: Schema, predictor: str, image: str) -> EncoderRecord:
+    """Of the encoder through which a predictor looks at an image input."""
+    from osml.features.images import image_plan
+    from osml.nets.weights import find_weights
+
+    plan = image_plan(schema, predictor, image)
+    settings = plan.settings()
+    weights = find_weights(settings.timm_name, settings.weights).record
+    facts = {**asdict(settings), "weights": None}  # found again by its hash, not by a path
+    return EncoderRecord(facts, asdict(plan.embedding()) if plan.frozen else None, weights.as_json())
 
 
 @dataclass(frozen=True)

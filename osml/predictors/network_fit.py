@@ -7,7 +7,7 @@ hold patients whole; with `inner: none` the recipe is fixed before the run and n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ from osml.nets.network import Network, build_network
 from osml.nets.recipe import ClassTarget, CoxTarget, DiscreteTimeTarget, NetworkRecipe, Target, TrainRecipe, preset
 from osml.nets.survival import interval_cuts
 from osml.nets.train import Checkpoints, Trained, predict, train
-from osml.nets.weights import find_weights
 from osml.predictors.contract import Design
-from osml.predictors.network import Calibration, EncoderRecord, FittedNetwork, Sets, TargetKind
+from osml.predictors.network import Calibration, FittedNetwork, Sets, TargetKind, encoder_record
 from osml.predictors.network_inputs import ImageSource, modality, sources_of, stores
 from osml.predictors.network_outputs import log_odds, share_offset
 from osml.schema.model import Schema
@@ -96,7 +95,7 @@ def fit_network(
         horizons=outcome.horizons if isinstance(outcome, SurvivalOutcome) else (),
         time_unit=outcome.unit if isinstance(outcome, SurvivalOutcome) else "",
         sources=sources,
-        encoders={s.name: _record(schema, name, s.name) for s in sources if isinstance(s, ImageSource)},
+        encoders={s.name: encoder_record(schema, name, s.name) for s in sources if isinstance(s, ImageSource)},
         recipe=networks[0].recipe,
         networks=tuple(networks),
         calibration=Calibration("none"),
@@ -221,14 +220,6 @@ def _built(
     )  # fmt: skip
     network = build_network(recipe, encoders or None, seed=number)
     return network, stores(sources, cohort, encoders, device)
-
-
-def _record(schema: Schema, name: str, image: str) -> EncoderRecord:
-    plan = image_plan(schema, name, image)
-    settings = plan.settings()
-    weights = find_weights(settings.timm_name, settings.weights).record
-    facts = {**asdict(settings), "weights": None}  # found again by its hash, not by a path
-    return EncoderRecord(facts, asdict(plan.embedding()) if plan.frozen else None, weights.as_json())
 
 
 def _columns(task: _Task, outcome: Any) -> tuple[str, ...]:

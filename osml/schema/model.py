@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from osml.schema.images import ImageInput, RadiomicsInput, VolumeInput
 from osml.schema.networks import NetworkPredictor, StackPredictor
 from osml.schema.targets import BinaryTarget, ClassesTarget, SurvivalTarget
 
+AUTO = "auto"
 Sampling = Literal["cohort", "case_control", "enriched"]
 
 
@@ -296,6 +297,12 @@ class Report(Block):
     )
 
 
+def _or_auto(written: dict[str, Any]) -> None:
+    """JSON Schema of a block of predictors, or the word auto, which stands for those of a plan."""
+    block = {"type": written.pop("type"), "additionalProperties": written.pop("additionalProperties")}
+    written["anyOf"] = [{"const": AUTO, "type": "string"}, block]
+
+
 class Schema(Block):
     """One study."""
 
@@ -308,7 +315,10 @@ class Schema(Block):
     target: Target = Field(description="the outcome")
     decision: Decision | None = Field(None, description="what the prediction serves; without it no decision curve")
     inputs: dict[str, Input] = Field(description="what is known about a patient, by name")
-    predictors: dict[str, Predictor] = Field(description="models to fit and compare, by name")
+    predictors: dict[str, Predictor] = Field(
+        description="models to fit and compare, by name; auto: the candidates of a plan, see `osml plan`",
+        json_schema_extra=_or_auto,
+    )
     missing: Literal["complete_case", "impute"] = Field(
         "complete_case", description="impute: regression on the other inputs, without the outcome, inside the fold"
     )
@@ -328,9 +338,9 @@ class Schema(Block):
         """The predictors that are networks."""
         return {name: block for name, block in self.predictors.items() if isinstance(block, NetworkPredictor)}
 
-    def network_images(self) -> tuple[str, ...]:
-        """The images and volumes that networks look at."""
-        used = {item for block in self.networks().values() for item in block.inputs}
+    def images_read(self) -> tuple[str, ...]:
+        """The images and volumes that predictors look at; radiomics of them are another thing."""
+        used = {item for block in self.predictors.values() for item in block.inputs}
         return tuple(name for name, block in self.inputs.items() if name in used and isinstance(block, FileInput))
 
     def radiomics(self) -> dict[str, RadiomicsInput]:

@@ -130,7 +130,7 @@ def needed_files(schema: Schema, name: str) -> dict[str, FileInput]:
     """The images that a predictor and those that feed it need, without the masks that none of them reads."""
     masked = {schema.radiomics()[item].of for item in used_radiomics(schema, [name]) if _drawn_mask(schema, item)}
     looked_at = {schema.radiomics()[item].of for item in used_radiomics(schema, [name])}
-    looked_at |= {item for one in schema.lineage([name]) if one in schema.networks() for item in _own(schema, one)}
+    looked_at |= {item for one in schema.lineage([name]) for item in _own(schema, one)}
     out: dict[str, FileInput] = {}
     for source, block in schema.inputs.items():
         if source not in looked_at or not isinstance(block, FileInput):

@@ -60,7 +60,7 @@ def test_the_designs_that_were_asked_for_load(name: str) -> None:
         require("data", f"no schema at {SHARED / name}")
     schema = load_schema(SHARED / name).schema
     assert schema.networks()
-    assert schema.network_images() == (("tile",) if name.startswith("histology") else ("xray",))
+    assert schema.images_read() == (("tile",) if name.startswith("histology") else ("xray",))
 
 
 def test_merged_blocks_are_read_with_what_overrides_them(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_merged_blocks_are_read_with_what_overrides_them(tmp_path: Path) -> None
         "flat": ("flat", 3, "concat"), "hierarchical": ("tree", 3, "concat"), "hierarchical_rad": ("tree", 3, "gated"),
     }  # fmt: skip
     assert all(net.encoders == {"tile": EncoderBlock()} for net in nets.values())
-    assert schema.network_images() == ("tile",)
+    assert schema.images_read() == ("tile",)
     assert schema.ancestors("hierarchical_rad") == ("tile", "nuclei")
     assert schema.available("nuclei") == "after_surgery"
 
