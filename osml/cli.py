@@ -129,17 +129,42 @@ def fit(
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
     device: Annotated[str, typer.Option(help="of networks: auto (a GPU if there is one), cpu, cuda, cuda:1")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
+    plan: Annotated[Path | None, typer.Option(help="of `predictors: auto`: default SCHEMA.plan.yaml, if there")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="of `predictors: auto`: quick, standard (default), thorough")
+    ] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="for all of it: 90s, 10m, 2h")] = None,
 ) -> None:
     """Fit, validate and draw every predictor of a study. The same command continues a run that was stopped."""
     from osml.nets.device import VARIABLE
     from osml.study.fit import fit as run_fit
+    from osml.study.prepare import PlanChoice
     from osml.study.terminal import show
 
     os.environ[VARIABLE] = device  # workers inherit it
-    result = run_fit(schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet)
+    result = run_fit(
+        schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet,
+        plan=PlanChoice(plan, preset, time_limit),
+    )  # fmt: skip
     show(result, typer.echo)
-    if result.failed:
+    if result.ended_badly:
         raise typer.Exit(EXIT_INTERNAL)
+
+
+@app.command()
+def plan(
+    schema: SchemaFile,
+    set_: Overrides = None,
+    preset: Annotated[str | None, typer.Option(help="quick, standard (default) or thorough")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="for `osml fit`; default: the preset's")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="default: SCHEMA.plan.yaml beside the schema")] = None,
+) -> None:
+    """Write the candidates of a schema with `predictors: auto`, with reasons, before anything is fitted."""
+    from osml.study.planning.command import write_plan
+
+    write_plan(schema, set_ or (), preset, time_limit, out, typer.echo)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from osml.codes import BY_CODE
 from osml.schema.crosscheck_images import image_problems
 from osml.schema.crosscheck_networks import CLASSES, network_problems
 from osml.schema.document import Key, Problem
+from osml.schema.model import AUTO
 from osml.schema.suggest import hint
 
 _FOLDER_NAME = re.compile(r"[^\W_][\w.-]*")
@@ -301,6 +302,8 @@ def _cycle(graph: Mapping[str, list[str]], start: str) -> list[str]:
 
 def _named_predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
     """Predictors listed in `report.compare`, `report.adds` and `validation.optimism`."""
+    if data.get("predictors") == AUTO:
+        return  # names of candidates: a plan will say them
     predictors = _block(data, "predictors")
     yield from _pairs(_list(_block(data, "report"), "adds"), predictors)
     repeated, compared = ("validation", "optimism", "predictors"), _list(_block(data, "report"), "compare")

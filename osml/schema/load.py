@@ -16,17 +16,21 @@ from pydantic import ValidationError
 from osml.errors import SchemaError
 from osml.schema.crosscheck import UNANSWERED_MESSAGE, cross_check
 from osml.schema.document import Document, Key, Problem, read_document
-from osml.schema.model import Schema
+from osml.schema.model import AUTO, Schema
 from osml.schema.suggest import closest, hint
 
 
 @dataclass(frozen=True)
 class LoadedSchema:
-    """A valid schema, where it came from, and the line of each of its keys."""
+    """A valid schema, where it came from, and the line of each of its keys.
+
+    auto : `predictors: auto`; they are those of a plan, and none before there is one
+    """
 
     schema: Schema
     document: Document
     path: Path
+    auto: bool = False
 
     def where(self, *path: Key) -> str:
         """`file:line` of a key, for later stages' errors."""
@@ -58,13 +62,14 @@ class LoadedSchema:
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def load_schema(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSchema:
+def load_schema(path: str | Path, overrides: Sequence[str] = (), plan: Document | None = None) -> LoadedSchema:
     """Read and check a schema file.
 
     Parameters
     ----------
     path : path of the YAML file
     overrides : `a.b=value` texts (the CLI's --set), the value read as YAML
+    plan : a document with `predictors` and `report`, which a schema with `predictors: auto` takes from it
 
     Raises
     ------
@@ -83,10 +88,14 @@ def load_schema(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSchema
     document = read_document(text, path.name)
     for override in overrides:
         _apply(document, override)
+    auto = document.data.get("predictors") == AUTO
+    if auto and plan is not None:
+        _graft(document, plan)
     problems = list(document.problems)
     schema: Schema | None = None
     try:
-        schema = Schema.model_validate(document.data)
+        waiting = document.data.get("predictors") == AUTO
+        schema = Schema.model_validate(document.data | ({"predictors": {}} if waiting else {}))
     except ValidationError as error:
         problems += _without_echoes(list(_translate(error, document.data)))
     found = cross_check(document.data)
@@ -98,7 +107,23 @@ def load_schema(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSchema
     problems += [p for p in found if p.path not in failed]
     if problems or schema is None:
         raise document.fail(problems)
-    return LoadedSchema(_with_weights(schema, path.resolve().parent), document, path.resolve())
+    return LoadedSchema(_with_weights(schema, path.resolve().parent), document, path.resolve(), auto)
+
+
+def _graft(document: Document, plan: Document) -> None:
+    """Put a plan's predictors into the document, and what its `report` says that the schema's own does not."""
+    document.data["predictors"] = plan.data["predictors"]
+    taken: list[tuple[Key, ...]] = [("predictors",)]
+    own = document.data.setdefault("report", {})
+    for key, value in plan.data.get("report", {}).items():
+        if isinstance(own, dict) and key not in own:
+            own[key] = value
+            taken.append(("report", key))
+    for path in taken:
+        document.replaced(path, plan.name)
+        below = {known: line for known, line in plan.lines.items() if known[: len(path)] == path}
+        document.origin |= {known: f"{plan.name}:{line}" for known, line in below.items()}
+    document.problems += plan.problems
 
 
 def _with_weights(schema: Schema, folder: Path) -> Schema:

@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from osml.codes import BY_CODE, Finding
 from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort
-from osml.cohort.splits import Fold, derive_seed, development_patients, patient_classes
-from osml.errors import OsmlError
+from osml.cohort.splits import Fold, development_patients
+from osml.engine import run_tasks
+from osml.errors import OutOfTimeError
 from osml.files import write_csv, write_json
-from osml.predictors.chain import Chain, training_design
+from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
-from osml.predictors.nomogram import Development
-from osml.predictors.nomogram import develop as develop_nomogram
-from osml.predictors.recipe import recipe_of
 from osml.runs.directory import RunDirectory
 from osml.runs.extras import read_extras
 from osml.runs.store import PredictionRow, read_predictions
 from osml.schema.load import LoadedSchema
-from osml.schema.model import NomogramPredictor
+from osml.schema.model import Schema
 from osml.study.compare import compare_classes, compare_folds, compare_test_set
 from osml.study.decision import decision_binary
-from osml.study.judge import collect, flat, judge_binary, judge_development
+from osml.study.develop import Developed, DevelopTask, develop
+from osml.study.failures import Failure
+from osml.study.judge import collect, flat, judge_binary
 from osml.study.judge_classes import judge_classes
 from osml.study.judge_inputs import judge_inputs
-from osml.study.judge_survival import judge_survival, judge_survival_development
+from osml.study.judge_survival import judge_survival
 from osml.study.late_checks import late_findings
-from osml.study.model_checks import candidate_parameters
-from osml.study.network import develop_network
 from osml.study.null import pooled_discrimination, pooled_null_mean
 from osml.study.prepare import write_findings
 from osml.study.publish import publish
-from osml.study.radscore import develop_radscore
 from osml.study.sheet import draw_sheet
 from osml.study.table_two import write_table_two
-from osml.study.tables import write_regression, write_tables
-from osml.study.tasks import adjusted, final_seed, probabilities_hidden, withheld
+from osml.study.tables import write_tables
+from osml.study.tasks import probabilities_hidden, withheld
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came of the final stage.
+
+    failed : predictor → its failure on all development patients
+    out_of_time : predictor → why it has no final model although one was wanted
+    """
+
+    metrics: dict[str, Any]
+    failed: dict[str, Failure]
+    out_of_time: dict[str, str]
 
 
 def finish(
@@ -51,71 +62,94 @@ def finish(
     findings: Sequence[Finding],
     run: RunDirectory,
     say: Say,
-) -> tuple[dict[str, Any], set[str]]:
-    """Fit every predictor for deployment, judge it, draw it; returns metrics and the names of those that failed."""
+    *,
+    unranked: Mapping[str, str] | None = None,
+    fold_failures: Sequence[Failure] = (),
+    plan: Mapping[str, Any] | None = None,
+    deadline: float | None = None,
+    workers: int | None = None,
+) -> Finished:
+    """Judge every predictor, fit those that are deployed to all development patients, draw and publish them.
+
+    Parameters
+    ----------
+    unranked : predictor → why some of its folds were not run, for those that ran out of time
+    fold_failures : of the folds, which stand beside those of this stage
+    plan : what metrics.json keeps of the plan that the run follows
+    deadline : of `time.monotonic`, for the final models; those that are not ready have none
+    """
     schema = loaded.schema
-    predictors: dict[str, Any] = {}
-    chains: dict[str, tuple[Chain, Design]] = {}
-    failed: set[str] = set()
-    lines = []
-    late: list[Finding] = []
     write_tables(schema, cohort, run.path / "tables", schema.validation.seed)
     write_table_two(schema, cohort, folds, run.path / "tables")
     developed = cohort.of(development_patients(cohort, folds, schema.validation.split))
     extras = read_extras(run.path / "extras.parquet")
     stored = run.path / "ablation.parquet"
     less = read_predictions(stored) if stored.is_file() else []
+    predictors: dict[str, Any] = {}
     for name in schema.predictors:
         mine = [row for row in rows if row.predictor == name]
-        facts = _honest(loaded, cohort, folds, mine)
-        if not facts["failed_folds"]:
-            facts |= judge_inputs(mine, extras, less, cohort, folds, schema, probabilities_hidden(schema))
-        drawn = isinstance(schema.predictors[name], NomogramPredictor)
-        try:
-            if drawn:
-                development, chain = _develop(loaded, name, developed)
-            else:
-                develop = develop_radscore if schema.predictors[name].kind == "radscore" else develop_network
-                chain, found = develop(loaded, name, developed, run.path)
-                chains[name] = chain, Design(developed)
-        except OsmlError as error:
-            failed.add(name)
-            facts["final"] = {"failed": error.what}
-            predictors[name] = facts
-            say(f"failed    {name} on all development patients: {error.what}")
+        predictors[name] = _honest(loaded, cohort, folds, mine, (unranked or {}).get(name, ""))
+        if not predictors[name]["failed_folds"]:
+            predictors[name] |= judge_inputs(mine, extras, less, cohort, folds, schema, probabilities_hidden(schema))
+    wanted, spared = deployed(schema, predictors)
+    for name, reason in spared.items():
+        predictors[name]["final"] = {"skipped": reason}
+    late_ones: dict[str, str] = {}
+    chains: dict[str, tuple[Chain, Design]] = {}
+    failed: dict[str, Failure] = {}
+    late: list[Finding] = []
+    tasks = [DevelopTask(loaded, name, developed, run.path) for name in wanted]
+    outcomes = run_tasks(develop, tasks, workers=workers, deadline=deadline) if tasks else iter(())
+    for outcome in sorted(outcomes, key=lambda o: o.index):
+        name = wanted[outcome.index]
+        facts = predictors[name]
+        if isinstance(outcome.error, OutOfTimeError):
+            late_ones[name] = "the time limit ended its final fit"
+            facts["final"] = {"skipped": late_ones[name]}
+            say(f"skipped   {name}: the time limit ended its final fit")
             continue
-        if not drawn:
-            predictors[name] = facts | found
-            lines.append(_row(name, predictors[name]))
+        if outcome.error is not None:
+            failed[name] = Failure.of(name, "final", outcome)
+            facts["final"] = {"failed": failed[name].message}
+            say(f"failed    {name} on all development patients: {failed[name].message}")
             continue
-        facts |= _development_facts(loaded, name, developed, development)
-        late += late_findings(name, development, facts)
-        reason = write_regression(development.fitted.recipe, development.design, run.path / "tables")
-        if reason:
-            facts["regression_tables"] = {"reason": reason}
-        chains[name] = chain, development.design
-        facts["nomogram"] = draw_sheet(loaded, name, chain, development, developed, facts, [*findings, *late], run)
-        predictors[name] = facts
-        lines.append(_row(name, facts))
+        done: Developed = outcome.result
+        facts |= done.facts
+        chains[name] = done.chain, done.design
+        if done.development is not None:
+            late += late_findings(name, done.development, facts)
+            facts["nomogram"] = draw_sheet(
+                loaded, name, done.chain, done.development, developed, facts, [*findings, *late], run
+            )
+    lines = [_row(name, facts) for name, facts in predictors.items()]
     for finding in late:
         say(f"check     {finding.code} {BY_CODE[finding.code].severity}: {finding.subject}: {finding.evidence}")
     write_findings(run.path, loaded, [*findings, *late])
     metrics = _metrics(loaded, cohort, folds, [*findings, *late], predictors)
+    metrics["failures"] = [failure.record() for failure in (*fold_failures, *failed.values())]
+    if plan is not None:
+        metrics["plan"] = {**plan, "followed": not plan["edited"] and not plan["changes"]}
     metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
     publish(loaded, run, chains, metrics)
     write_csv(run.path / "leaderboard.csv", _header(cohort), lines)
-    return metrics, failed
+    return Finished(metrics, failed, late_ones)
+
+
+def deployed(schema: Schema, predictors: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Predictors that get a final model, in the schema's order, and why the others do not."""
+    return list(schema.predictors), {}
 
 
 def _honest(
-    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow]
+    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], rows: Sequence[PredictionRow], unranked: str
 ) -> dict[str, Any]:
     """Out-of-fold metrics; null with the reason when a fold failed, since a mean over the easy folds would flatter."""
     done = {(r.repeat, r.fold) for r in rows}
     facts: dict[str, Any] = {"folds": len(done), "failed_folds": len(folds) - len(done)}
     if len(done) < len(folds):
-        facts["out_of_fold"] = {"reason": f"not ranked: {len(folds) - len(done)} of {len(folds)} folds failed"}
+        why = unranked or f"{len(folds) - len(done)} of {len(folds)} folds failed"
+        facts["out_of_fold"] = {"reason": f"not ranked: {why}"}
         return facts
     schema = loaded.schema
     kind, seed = schema.validation.split.kind, schema.validation.seed
@@ -143,46 +177,6 @@ def _add_pooled(loaded: LoadedSchema, cohort: Cohort, rows: Sequence[PredictionR
         "permutations": permutations,
         "note": "each fold is another scale; compare the pooled value with its permutation mean, not with 0.5",
     }
-
-
-def _develop(loaded: LoadedSchema, name: str, cohort: Cohort) -> tuple[Development, Chain]:
-    schema = loaded.schema
-    seed = final_seed(schema)
-    design, links = training_design(schema, name, cohort, seed)
-    optimism = schema.validation.optimism
-    wanted = optimism is not None and name in optimism.predictors
-    development = develop_nomogram(
-        recipe_of(schema, name), design, derive_seed(*seed, name), final=True, bootstrap=wanted
-    )
-    return development, adjusted(Chain(name, development.fitted, links), schema)
-
-
-def _development_facts(loaded: LoadedSchema, name: str, cohort: Cohort, development: Development) -> dict[str, Any]:
-    optimism = loaded.schema.validation.optimism
-    corrected = optimism is not None and name in optimism.predictors
-    outcome = cohort.outcome
-    parameters = candidate_parameters(loaded.schema, name)
-    if isinstance(outcome, BinaryOutcome):
-        facts = judge_development(development, cohort, corrected, probabilities_hidden(loaded.schema), parameters)
-    else:
-        assert outcome is not None
-        facts = judge_survival_development(development, cohort, corrected)
-    slope = development.fitted.slope
-    facts["shrinkage"] = {
-        "kind": development.fitted.recipe.shrink,
-        "slope": slope.value,
-        "source": slope.source,
-        "bootstraps": slope.replicates,
-        "not_estimable": slope.failed,
-    }
-    facts["candidate_parameters"] = parameters
-    facts["development"] = {
-        "patients": len(cohort.patient_ids),
-        "rows": len(cohort),
-        "events": int(patient_classes(cohort).sum()),
-    }
-    facts["selected"] = dict(development.fitted.selected)
-    return facts
 
 
 def _comparisons(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import ClassOutcome, Cohort
 from osml.cohort.splits import Fold, folds_from_json, folds_to_json, make_folds
-from osml.engine import Outcome as TaskOutcome
-from osml.engine import Progress, run_tasks, single_thread
+from osml.engine import single_thread
 from osml.errors import OsmlError
-from osml.features.images import image_plans
 from osml.files import atomic_write, read_json, sha256_file, write_csv, write_json
 from osml.nets.device import choose_device
 from osml.nets.weights import folders_at_hand
@@ -25,31 +23,50 @@ from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.runs.extras import read_extras, write_extras
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
 from osml.schema.load import LoadedSchema
+from osml.study.failures import tell_failures, write_failures
 from osml.study.final import finish
+from osml.study.folds import Clock, run_folds
 from osml.study.images import WithImages, add_features, write_images
 from osml.study.montage import write_montage
+from osml.study.planning.command import Followed, tell
+from osml.study.planning.plan import time_limit
 from osml.study.prepare import (
+    PlanChoice,
     Say,
     all_findings,
     describe_split,
     finding_line,
     introduce,
-    prepare,
+    prepare_planned,
     refusals,
     refuse,
     write_findings,
 )
-from osml.study.tasks import FoldTask, run_fold
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` did: the run, whether it was already finished, its metrics, and predictors that failed."""
+    """What `fit` did.
+
+    reused : the run was finished before
+    failed : predictors that failed in a fold or on all development patients
+    skipped : candidates of a plan that the time limit left out
+    planned : the predictors were those of a plan
+    """
 
     run: RunDirectory
     reused: bool
     metrics: dict[str, Any]
     failed: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    planned: bool = False
+
+    @property
+    def ended_badly(self) -> bool:
+        """A listed predictor failed, or no candidate of a plan could be ranked."""
+        if not self.planned:
+            return bool(self.failed)
+        return all(facts["failed_folds"] for facts in self.metrics["predictors"].values())
 
 
 def fit(
@@ -61,6 +78,7 @@ def fit(
     workers: int | None = None,
     say: Say = print,
     quiet: bool = False,
+    plan: PlanChoice | None = None,
 ) -> FitResult:
     """Run a study.
 
@@ -72,6 +90,7 @@ def fit(
     new : start another run although one of the same identity exists
     workers : processes; None lets the engine decide
     say : receives one line per stage
+    plan : of a schema with `predictors: auto`: which plan; its limit holds for any schema
 
     Raises
     ------
@@ -80,7 +99,13 @@ def fit(
     CheckError
         A check refuses and is not accepted.
     """
-    loaded, built, findings = prepare(path, overrides)
+    clock = Clock()
+    choice = plan or PlanChoice()
+    loaded, built, findings, followed = prepare_planned(path, overrides, choice)
+    clock.limit = None if choice.limit is None else time_limit(choice.limit)
+    if followed is not None:
+        clock.limit = clock.limit or followed.plan.file.time_limit
+        tell(followed.plan, say)
     introduce(loaded, built, findings, say)
     stopped = refusals(loaded, findings)
     if stopped:
@@ -102,14 +127,21 @@ def fit(
         if waited:
             say("run       another process was fitting this run; it has ended")
         status = run.status()
-        if status.get("state") == "finished" and status.get("failed") and not new:
-            say(f"run       {run.path}: trying again what failed before ({', '.join(status['failed'])})")
-        elif status.get("state") == "finished" and not new:
-            say(f"run       {run.path} (finished before; --new fits again)")
-            run.point_latest()
-            return FitResult(run, True, read_json(run.path / "metrics.json"), tuple(status.get("failed", ())))
+        failed, skipped = tuple(status.get("failed", ())), tuple(status.get("skipped", ()))
+        if status.get("state") == "finished" and not new:
+            if skipped and clock.more_than(status.get("time_limit")):
+                say(f"run       {run.path}: going on with what the time limit left out ({', '.join(skipped)})")
+            elif failed and followed is None:
+                say(f"run       {run.path}: trying again what failed before ({', '.join(failed)})")
+            else:
+                say(f"run       {run.path} (finished before; --new fits again)")
+                if skipped:
+                    say(f"          left out for time: {', '.join(skipped)}; a longer --time-limit goes on with them")
+                run.point_latest()
+                metrics = read_json(run.path / "metrics.json")
+                return FitResult(run, True, metrics, failed, skipped, followed is not None)
         with folders_at_hand(path.parent for path in loaded.weights):
-            return _run(loaded, images, findings, run, workers, say, quiet)
+            return _run(loaded, images, findings, run, workers, say, quiet, followed, clock)
 
 
 def _run(
@@ -120,61 +152,44 @@ def _run(
     workers: int | None,
     say: Say,
     quiet: bool,
+    followed: Followed | None,
+    clock: Clock,
 ) -> FitResult:
     run.set_status("running")
     run.event("started")
     built = images.built
     _record(loaded, built, findings, run, workers)
+    if followed is not None:
+        atomic_write(run.path / "plan.yaml", followed.plan.text)
     write_images(run.path, images)
     if any(images.regions.values()):
         single_thread(write_montage, loaded, built.cohort, run.path)
     folds = _splits(loaded, built.cohort, run)
     say(f"split     {describe_split(loaded)} → {run.path / 'splits.json'}")
-    outcomes = _run_folds(loaded, built.cohort, folds, run, workers, quiet)
-    failures = [(o.task, o.outcome) for o in outcomes if o.outcome.error is not None]
-    _write_failures(run, failures)
-    failed = {task.predictor for task, _ in failures}
-    for task, outcome in failures:
-        run.log(f"{task.predictor} fold {task.fold.name} failed: {outcome.traceback}")
-    _tell_failures(failures, len(folds), say)
+    told = run_folds(loaded, built.cohort, folds, run, workers, quiet, clock, say)
+    failures = list(told.failures)
+    for failure in failures:
+        run.log(f"{failure.predictor} {failure.stage} failed: {failure.traceback}")
+    tell_failures(failures, len(folds), say)
     rows = _gather(loaded, folds, run)
     write_predictions(run.path / "predictions.parquet", rows)
     _gather_rest(loaded, folds, run)
     say("final     models for deployment, nomograms, tables, report")
-    metrics, broken = single_thread(finish, loaded, built.cohort, folds, rows, findings, run, say)
-    failed |= broken
+    record = None if followed is None else followed.record()
+    done = single_thread(
+        partial(finish, unranked=told.skipped, deadline=clock.final_deadline(), workers=workers, plan=record,
+                fold_failures=failures),
+        loaded, built.cohort, folds, rows, findings, run, say,
+    )  # fmt: skip
+    failures += done.failed.values()
+    write_failures(run.path / "failures.csv", failures)
     single_thread(make_report, run.path)
-    run.set_status("finished", failed=sorted(failed))
-    run.event("finished", failed=sorted(failed))
+    failed = tuple(sorted({failure.predictor for failure in failures}))
+    skipped = tuple(name for name in loaded.schema.predictors if name in {**told.skipped, **done.out_of_time})
+    run.set_status("finished", failed=list(failed), skipped=list(skipped), time_limit=clock.limit)
+    run.event("finished", failed=list(failed), skipped=list(skipped))
     run.point_latest()
-    return FitResult(run, False, metrics, tuple(sorted(failed)))
-
-
-@dataclass(frozen=True)
-class _Done:
-    task: FoldTask
-    outcome: TaskOutcome
-
-
-def _run_folds(
-    loaded: LoadedSchema, cohort: Cohort, folds: Sequence[Fold], run: RunDirectory, workers: int | None, quiet: bool
-) -> list[_Done]:
-    schema = loaded.schema
-    tasks = []
-    for name in schema.predictors:
-        for fold in folds:
-            folder = run.path / "folds" / fold.name / name
-            if not (folder / "status.json").exists():
-                needed = cohort.with_features_of(schema.ancestors(name), image_plans(schema, [name]))
-                train, test = needed.of(fold.train), needed.of(fold.test).without_outcome()
-                tasks.append(FoldTask(schema, name, fold, train, test, schema.validation.seed, folder))
-    progress = Progress("folds", len(tasks), sys.stderr, quiet)
-    done = []
-    for outcome in run_tasks(run_fold, tasks, workers=workers, progress=progress):
-        task = tasks[outcome.index]
-        run.event("fold", predictor=task.predictor, fold=task.fold.name, ok=outcome.error is None)
-        done.append(_Done(task, outcome))
-    return sorted(done, key=lambda d: d.outcome.index)
+    return FitResult(run, False, done.metrics, failed, skipped, followed is not None)
 
 
 def _gather(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory) -> list[PredictionRow]:
@@ -198,25 +213,6 @@ def _gather_rest(loaded: LoadedSchema, folds: Sequence[Fold], run: RunDirectory)
     ablation = [row for file in files if file.exists() for row in read_predictions(file)]
     if ablation:
         write_predictions(run.path / "ablation.parquet", ablation)
-
-
-def _tell_failures(failures: Sequence[tuple[FoldTask, TaskOutcome]], folds: int, say: Say) -> None:
-    """One line per predictor and reason, with what to do; failures.csv has them all."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for task, outcome in failures:
-        error = outcome.error
-        what = (str(error) or type(error).__name__).splitlines()[0]
-        key = task.predictor, type(error).__name__, getattr(error, "do", "")
-        groups.setdefault(key, []).append(what)
-    for (predictor, _, do), reasons in groups.items():
-        say(f"failed    {predictor}: {len(reasons)} of {folds} folds, e.g. {reasons[0]}")
-        if do:
-            say(f"          {do}")
-
-
-def _write_failures(run: RunDirectory, failures: Sequence[tuple[FoldTask, TaskOutcome]]) -> None:
-    rows = [(t.predictor, t.fold.name, type(o.error).__name__, str(o.error), o.traceback) for t, o in failures]
-    write_csv(run.path / "failures.csv", ("predictor", "fold", "kind", "message", "traceback"), rows)
 
 
 def _record(

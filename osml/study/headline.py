@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, Outcome, SurvivalOutcome
 from osml.cohort.splits import Fold
-from osml.errors import NotEstimableError
 from osml.evaluation.class_measures import auc_batch, class_measures
-from osml.evaluation.concordance import harrell_c
+from osml.evaluation.concordance import concordance_batch
 
 Float = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -126,7 +125,7 @@ def values(part: Part, outcome: Outcome, weights: Float | None = None) -> dict[s
             brier = (w @ (here.y - part.p[:, 0]) ** 2) / total
         return {"auc": auc_batch(here.y, part.score, w), "brier": brier}
     if isinstance(here, SurvivalOutcome):
-        return {"c": np.array([_concordance(here, part.score, row) for row in w])}
+        return {"c": concordance_batch(here.time, here.event, part.score, w)}
     leaves = [here.tree.nodes.index(name) for name in here.tree.leaves]
     keep = np.isin(here.node, leaves)
     if not keep.any():
@@ -149,14 +148,24 @@ def averaged(
     within = whole if pooled else [
         values(part, outcome, None if weights is None else weights[k]) for k, part in enumerate(found)
     ]  # fmt: skip
-    out = {}
-    for name in measures_of(outcome):
-        # Risks share one scale, so their Brier score is that of the pooled units, as in `judge_binary`.
-        each = np.stack([one[name] for one in (whole if name == "brier" else within)])
-        known = np.isfinite(each)
-        total = np.where(known, each, 0.0).sum(axis=0)
-        out[name] = np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
-    return out
+    # Risks share one scale, so their Brier score is that of the pooled units, as in `judge_binary`.
+    return {name: _mean([one[name] for one in (whole if name == "brier" else within)]) for name in measures_of(outcome)}
+
+
+def within_folds(found: Sequence[Part], outcome: Outcome, weights: Sequence[Float] | None = None) -> dict[str, Float]:
+    """Measures averaged over the folds in which they exist, (B,): discrimination only, which is within folds.
+
+    weights : one array (B, n) per part
+    """
+    each = [values(part, outcome, None if weights is None else weights[k]) for k, part in enumerate(found)]
+    return {name: _mean([one[name] for one in each]) for name in measures_of(outcome) if name != "brier"}
+
+
+def _mean(each: Sequence[Float]) -> Float:
+    rows = np.stack(each)
+    known = np.isfinite(rows)
+    total = np.where(known, rows, 0.0).sum(axis=0)
+    return np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
 
 
 def _pooled(found: Sequence[Part], weights: Sequence[Float] | None) -> tuple[list[Part], list[Float | None]]:
@@ -169,14 +178,6 @@ def _pooled(found: Sequence[Part], weights: Sequence[Float] | None) -> tuple[lis
             np.concatenate([w for part, w in zip(found, weights, strict=True) if part.fold.repeat == repeat], 1)
         )
     return merged, drawn
-
-
-def _concordance(outcome: SurvivalOutcome, score: Float, weights: Float) -> float:
-    keep = weights > 0
-    try:
-        return harrell_c(outcome.time[keep], outcome.event[keep], score[keep], weights[keep]).value
-    except NotEstimableError:
-        return float("nan")
 
 
 def why_none(outcome: Outcome, index: Ints) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osml.codes import BY_CODE, Finding
 from osml.cohort.build import BuiltCohort, read_cohort
@@ -13,18 +15,44 @@ from osml.errors import CheckError
 from osml.files import write_json
 from osml.schema.load import LoadedSchema, load_schema
 
+if TYPE_CHECKING:
+    from osml.study.planning.command import Followed
+
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """Which plan a schema with `predictors: auto` is to follow: a file, or what a preset and a limit give."""
+
+    file: Path | None = None
+    preset: str | None = None
+    limit: str | None = None
 
 
 def prepare(path: str | Path, overrides: Sequence[str] = ()) -> tuple[LoadedSchema, BuiltCohort, list[Finding]]:
     """Schema, cohort and all findings, without fitting: what `check` reports and `fit` begins with."""
+    return prepare_planned(path, overrides, PlanChoice())[:3]
+
+
+def prepare_planned(
+    path: str | Path, overrides: Sequence[str], choice: PlanChoice
+) -> tuple[LoadedSchema, BuiltCohort, list[Finding], Followed | None]:
+    """As `prepare`, with the plan that gave the predictors, of a schema with `predictors: auto`."""
     loaded = load_schema(path, overrides)
+    plan = None
+    if loaded.auto or choice.file is not None or choice.preset is not None:
+        from osml.study.planning.command import followed  # statistics, which a listed schema does not need yet
+
+        plan = followed(loaded, overrides, plan=choice.file, preset=choice.preset, limit=choice.limit)
+        if plan is not None:
+            loaded = load_schema(path, overrides, plan.plan.document)
     if loaded.schema.radiomics():
         from osml.features import check_settings
 
         check_settings(loaded)
     built = read_cohort(loaded)
-    return loaded, built, all_findings(loaded, built)
+    return loaded, built, all_findings(loaded, built), plan
 
 
 def all_findings(loaded: LoadedSchema, built: BuiltCohort) -> list[Finding]:

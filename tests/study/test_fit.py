@@ -57,7 +57,7 @@ def test_a_run_leaves_its_record(small_study: Callable[..., Any], tmp_path: Path
     assert [e["event"] for e in events(result)] == ["started", "fold", "fold", "fold", "finished"]
     assert all(e["ok"] for e in events(result) if e["event"] == "fold")
     assert (folder / "schema.yaml").read_bytes() == study.schema.read_bytes()
-    assert (folder / "failures.csv").read_text() == "predictor,fold,kind,message,traceback\n"
+    assert (folder / "failures.csv").read_text() == "predictor,stage,kind,message,traceback\n"
     summary = json.loads((folder / "cohort" / "summary.json").read_text())
     assert (summary["rows"], summary["patients"], summary["events"]) == (90, 90, 45)
     assert result.metrics == json.loads((folder / "metrics.json").read_text())
@@ -98,7 +98,7 @@ def test_a_finished_run_is_reported_at_once(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("a finished run was fitted again")
 
-    monkeypatch.setattr("osml.study.fit.run_tasks", never)
+    monkeypatch.setattr("osml.study.folds.run_tasks", never)
     monkeypatch.setattr("osml.study.fit.finish", never)
     said: list[str] = []
     again = fit(study.schema, runs=tmp_path / "runs", say=said.append, quiet=True)
