@@ -297,6 +297,29 @@ def compare_at(first: TimeAUC | TimeBrier, second: TimeAUC | TimeBrier, level: f
     return TimeDifference(difference, se, difference - q * se, difference + q * se, z, float(2 * norm.sf(abs(z))))
 
 
+def weights_at(time: ArrayLike, event: ArrayLike, horizon: float, censoring: Censoring) -> Floats:
+    """Weight of each row at a horizon, float array (n,): 1 / G(T-) with the event by then, 1 / G(t) when followed
+    beyond it, 0 when censored by it. The mean over rows of weight times loss estimates the uncensored mean loss.
+
+    Parameters
+    ----------
+    time, event : arrays (n,)
+    censoring : Censoring
+        From `fit_censoring` of the evaluation population.
+
+    Raises
+    ------
+    NotEstimableError
+        A row that counts has no weight (G = 0).
+
+    >>> weights_at([1, 2, 3, 4], [1, 0, 1, 1], 3.5, fit_censoring([1, 2, 3, 4], [1, 0, 1, 1]))
+    array([1. , 0. , 1.5, 1.5])
+    """
+    t, e = check_survival(time, event, need_events=False)
+    at = check_horizon(horizon)
+    return _weights(t, e, e & (t <= at), t > at, at, censoring)
+
+
 def _require(case: Bools, control: Bools, time: Floats, horizon: float, need_controls: bool) -> None:
     if not case.any():
         raise NotEstimableError(f"not estimable at {horizon:g}: no event by then (first at {time.min():g} or later)")
