@@ -70,12 +70,24 @@ class VerificationError(OsmlError):
     """A nomogram, bundle or file does not reproduce the model it claims to be."""
 
 
+class TrustError(OsmlError):
+    """Files that can run code when they are read, and that nobody said to trust."""
+
+
 class MissingExtraError(OsmlError, ImportError):
     """An optional package is needed for what was asked."""
 
 
 class RunError(OsmlError):
     """A run directory is missing, damaged, unfinished or made by a newer osml."""
+
+
+class OutOfTimeError(OsmlError):
+    """A task was not finished at its deadline and was stopped; nothing of it is kept."""
+
+
+class WorkerLostError(OsmlError):
+    """The process that ran a task died, and died again when the task was run by itself."""
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:

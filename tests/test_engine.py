@@ -5,13 +5,19 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from osml.engine import Outcome, Progress, cores, run_tasks, single_thread
-from osml.errors import CheckError, OsmlError
+from osml.errors import CheckError, OsmlError, OutOfTimeError, WorkerLostError
+from osml.files import atomic_write
 
 
 def heavy(seed: int) -> bytes:
@@ -73,8 +79,8 @@ def test_short_work_stays_here_and_is_the_same(alone: list[bytes]) -> None:
 
 def test_the_pool_starts_when_the_first_task_says_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     # With a threshold of 0 no work is short enough for this process once the first task is measured.
-    monkeypatch.setattr("osml.engine.POOL_PAYS_AFTER_S", 0.0)
-    monkeypatch.setattr("osml.engine.cores", lambda: 2)
+    monkeypatch.setattr("osml.engine.run.POOL_PAYS_AFTER_S", 0.0)
+    monkeypatch.setattr("osml.engine.task.cores", lambda: 2)
     here = {outcome.index: outcome.result for outcome in run_tasks(process_id, [0, 1, 2])}
     assert here[0] == os.getpid()
     assert os.getpid() not in (here[1], here[2])
@@ -123,11 +129,135 @@ def test_an_exit_inside_a_task_is_not_swallowed() -> None:
         gathered(leaves, [0], workers=1)
 
 
-def test_a_killed_worker_is_named_with_the_way_on() -> None:
-    with pytest.raises(OsmlError, match="a worker process died") as caught:
-        gathered(killed, list(range(6)), workers=2)
-    assert "--workers 1" in caught.value.do
-    assert "continue" in caught.value.do
+def test_a_task_whose_worker_dies_twice_is_named_and_the_others_go_on() -> None:
+    done = gathered(killed, list(range(6)), workers=2)
+    assert [outcome.result for outcome in done] == [0, 1, None, 3, 4, 5]
+    assert isinstance(done[2].error, WorkerLostError)
+    assert "was killed by SIGKILL, twice" in str(done[2].error)
+
+
+def dies_once(folder: Path) -> str:
+    seen = folder / "seen"
+    if not seen.exists():
+        seen.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def test_a_task_is_run_again_when_its_worker_dies(tmp_path: Path) -> None:
+    (outcome,) = run_tasks(dies_once, [tmp_path], workers=2)
+    assert outcome.result == "survived"
+
+
+def endless(folder: Path) -> None:
+    """Starts a process of its own, and is in the middle of an atomic write."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (folder / "pids").write_text(f"{os.getpid()} {child.pid}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: time.sleep(600))
+        atomic_write(folder / "result.txt", "half")
+
+
+def stubborn(folder: Path) -> None:
+    """Does not end when asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / "pids").write_text(f"{os.getpid()}")
+    time.sleep(600)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # An orphan that was killed stays in the table until it is waited for, which not every container's init does.
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+def by_name(item: tuple[str, Path]) -> str:
+    name, folder = item
+    folder.mkdir(exist_ok=True)
+    if name != "fast":
+        (endless if name == "endless" else stubborn)(folder)
+    return name
+
+
+def pids(folder: Path) -> list[int]:
+    return [int(pid) for pid in (folder / "pids").read_text().split()]
+
+
+def test_at_the_deadline_unfinished_tasks_end_for_good(tmp_path: Path) -> None:
+    items = [(name, tmp_path / f"{i}") for i, name in enumerate(["fast", "endless", "stubborn", "fast"])]
+    done = gathered(by_name, items, workers=2, deadline=time.monotonic() + 6)
+    assert done[0].result == "fast"
+    assert all(isinstance(outcome.error, OutOfTimeError) for outcome in done[1:])
+    for i, processes in ((1, 2), (2, 1)):
+        assert len(pids(tmp_path / f"{i}")) == processes
+        assert all(gone(pid) for pid in pids(tmp_path / f"{i}"))
+        assert [path.name for path in (tmp_path / f"{i}").iterdir()] == ["pids"]
+    assert not (tmp_path / "3").exists()
+
+
+def test_a_deadline_in_the_past_begins_nothing(tmp_path: Path) -> None:
+    progress = Progress("tasks", 2, io.StringIO())
+    done = gathered(endless, [tmp_path, tmp_path], deadline=time.monotonic() - 1, progress=progress)
+    assert all(isinstance(outcome.error, OutOfTimeError) for outcome in done)
+    assert progress.done == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_a_deadline_all_tasks_run_in_workers_and_give_the_same(alone: list[bytes]) -> None:
+    done = gathered(heavy, [1, 2, 3], workers=1, deadline=time.monotonic() + 600)
+    assert [outcome.result for outcome in done] == alone
+    (only,) = run_tasks(process_id, [0], deadline=time.monotonic() + 600)
+    assert only.result != os.getpid()
+
+
+def test_leaving_the_outcomes_ends_the_workers(tmp_path: Path) -> None:
+    tasks = run_tasks(by_name, [("fast", tmp_path / "a"), ("endless", tmp_path / "b")], workers=2)
+    assert next(tasks).result == "fast"
+    while not (tmp_path / "b" / "pids").exists() or len(pids(tmp_path / "b")) < 2:
+        time.sleep(0.05)
+    tasks.close()  # type: ignore[attr-defined]
+    assert all(gone(pid) for pid in pids(tmp_path / "b"))
+
+
+def unreadable(_: int) -> None:
+    raise UnreadableError("one", "two")
+
+
+class UnreadableError(Exception):
+    """Can be written for another process, and not read there."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one + two)
+
+
+def unsendable(_: int) -> object:
+    return lambda: None
+
+
+@pytest.mark.parametrize("function, words", [(unreadable, "UnreadableError: onetwo"), (unsendable, "cannot be sent")])
+def test_what_cannot_cross_processes_is_a_failure_of_its_task(function: Any, words: str) -> None:
+    (outcome,) = run_tasks(function, [0], deadline=time.monotonic() + 600)
+    assert words in str(outcome.error)
+    assert "in un" in outcome.traceback or "pickle" in outcome.traceback
+
+
+def test_workers_that_cannot_start_are_an_error_of_the_call() -> None:
+    with pytest.raises(OsmlError, match="cannot be started"):
+        gathered(partial(first_of, Poison()), [0], workers=1, deadline=time.monotonic() + 600)
+
+
+class Poison:
+    """Ends the process that reads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (7,)
+
+
+def first_of(shared: Any, item: int) -> Any:
+    return shared
 
 
 def test_nothing_to_do_yields_nothing() -> None:
