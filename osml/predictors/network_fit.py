@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, SurvivalOutcome
-from osml.cohort.splits import Fold, inner_folds, patient_classes
+from osml.cohort.splits import Fold
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.features.images import image_plan
 from osml.nets.calibrate import fit_platt, fit_temperature, prediction_sets
@@ -28,6 +28,7 @@ from osml.nets.recipe import ClassTarget, CoxTarget, DiscreteTimeTarget, Network
 from osml.nets.survival import interval_cuts
 from osml.nets.train import Checkpoints, Trained, predict, train
 from osml.predictors.contract import Design
+from osml.predictors.inner import fold_rows, training_folds, why_none
 from osml.predictors.network import Calibration, FittedNetwork, Sets, TargetKind, encoder_record
 from osml.predictors.network_inputs import ImageSource, modality, sources_of, stores
 from osml.predictors.network_outputs import log_odds, share_offset
@@ -67,7 +68,7 @@ def fit_network(
     fold_seed, train_seed = seed.spawn(2)
     numbers = [int(s) for s in train_seed.generate_state(block.seeds)]
     device = choose_device()
-    folds = _inner(schema, kept, fold_seed)
+    folds = training_folds(schema, kept, fold_seed)
     wanted = block.calibrate != "none" or block.abstain is not None
     inner = _Inner(schema, name, task, kept, numbers, device)
     if recipe.patience is not None:
@@ -107,16 +108,6 @@ def fit_network(
     return _calibrated(schema, block, fitted, task, kept, held)
 
 
-def _inner(schema: Schema, cohort: Cohort, seed: np.random.SeedSequence) -> tuple[Fold, ...]:
-    """Inner folds, each with an event to be judged by; none where the schema asks for none or patients are too few."""
-    wanted = schema.validation.inner
-    patients = len(cohort.patient_ids)
-    most = min(patients, int(patient_classes(cohort).sum())) if cohort.has_event else patients
-    if wanted == "none" or most < 2:
-        return ()
-    return inner_folds(cohort, min(wanted.folds, most), seed)
-
-
 @dataclass(frozen=True)
 class _Inner:
     """Training in inner folds; what cannot be learnt in one of them ends no other."""
@@ -149,11 +140,9 @@ class _Inner:
         return out
 
     def _trained(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> Iterator[Any]:
-        patients = np.array(self.cohort.patients, dtype=object)
         truth = self.task.truth.take(self.task.rows)
         for fold in folds:
-            inside = np.flatnonzero(np.isin(patients, np.array(fold.train, dtype=object)))
-            outside = np.flatnonzero(np.isin(patients, np.array(fold.test, dtype=object)))
+            inside, outside = fold_rows(self.cohort, fold)
             found = []
             try:
                 sources = sources_of(self.schema, self.name, self.cohort.take(inside))
@@ -299,9 +288,8 @@ def _sets(
 
 
 def _no_calibration(schema: Schema, block: NetworkPredictor) -> str:
-    if schema.validation.inner == "none":
-        return "no inner folds"
-    return "not asked for" if block.calibrate == "none" else "too few patients for inner folds"
+    asked = block.calibrate != "none" or schema.validation.inner == "none"
+    return why_none(schema) if asked else "not asked for"
 
 
 def _survival(
