@@ -30,9 +30,11 @@ from osml.study.judge_classes import judge_classes
 from osml.study.judge_inputs import judge_inputs
 from osml.study.judge_survival import judge_survival
 from osml.study.late_checks import late_findings
+from osml.study.leaderboard import with_choice
 from osml.study.null import pooled_discrimination, pooled_null_mean
 from osml.study.prepare import write_findings
 from osml.study.publish import publish
+from osml.study.select import select
 from osml.study.sheet import draw_sheet
 from osml.study.table_two import write_table_two
 from osml.study.tables import write_tables
@@ -91,6 +93,7 @@ def finish(
         predictors[name] = _honest(loaded, cohort, folds, mine, (unranked or {}).get(name, ""))
         if not predictors[name]["failed_folds"]:
             predictors[name] |= judge_inputs(mine, extras, less, cohort, folds, schema, probabilities_hidden(schema))
+    selection = select(schema, cohort, folds, rows, predictors)
     wanted, spared = deployed(schema, predictors)
     for name, reason in spared.items():
         predictors[name]["final"] = {"skipped": reason}
@@ -130,9 +133,11 @@ def finish(
     if plan is not None:
         metrics["plan"] = {**plan, "followed": not plan["edited"] and not plan["changes"]}
     metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
+    if selection is not None:
+        metrics["selection"] = selection
     write_json(run.path / "metrics.json", metrics)
     publish(loaded, run, chains, metrics)
-    write_csv(run.path / "leaderboard.csv", _header(cohort), lines)
+    write_csv(run.path / "leaderboard.csv", *with_choice(_header(cohort), lines, selection))
     return Finished(metrics, failed, late_ones)
 
 
