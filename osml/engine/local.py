@@ -32,6 +32,7 @@ class _Worker:
     connection: Connection
     ready: bool = False
     task: tuple[int, Any] | None = None
+    sender: threading.Thread | None = None
 
 
 class LocalPool:
@@ -53,7 +54,12 @@ class LocalPool:
         """Start a task."""
         worker = next((worker for worker in self._workers if worker.task is None), None) or self._start()
         worker.task = (index, item)
-        self._send(worker)
+        data = ForkingPickler.dumps(item)
+        if worker.ready:
+            _send(worker.connection, data)
+        else:  # it reads once it has begun, whatever this process does then
+            worker.sender = threading.Thread(target=_send, args=(worker.connection, data), daemon=True)
+            worker.sender.start()
 
     def alone(self) -> None:
         """End the idle workers: the next task has a new process, and the machine's memory."""
@@ -88,11 +94,6 @@ class LocalPool:
         self._workers.append(worker)
         return worker
 
-    def _send(self, worker: _Worker) -> None:
-        if worker.ready and worker.task is not None:
-            with contextlib.suppress(OSError):  # gone: the next wait tells
-                worker.connection.send_bytes(ForkingPickler.dumps(worker.task[1]))
-
     def _hear(self, worker: _Worker) -> list[tuple[int, Answer]]:
         news: list[tuple[int, Answer]] = []
         with contextlib.suppress(EOFError, OSError):
@@ -102,7 +103,6 @@ class LocalPool:
                 if not worker.ready:
                     assert data == _READY
                     worker.ready, self._failed_boots = True, 0
-                    self._send(worker)
                 elif worker.task is not None:
                     news.append((worker.task[0], from_bytes(data)))
                     worker.task = None
@@ -127,6 +127,11 @@ class LocalPool:
             )
 
 
+def _send(connection: Connection, data: Any) -> None:
+    with contextlib.suppress(OSError):  # gone: the next wait tells
+        connection.send_bytes(data)
+
+
 def _how(code: int | None) -> str:
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
@@ -137,9 +142,10 @@ def _how(code: int | None) -> str:
 def _end(workers: Collection[_Worker]) -> None:
     """End workers for good: ask, then kill, together with all that they started."""
     for worker in workers:
-        worker.connection.close()  # one that waits for a task ends on this
         if worker.task is not None:
             _signal(worker.process, "SIGTERM")
+        else:
+            worker.connection.close()  # it waits for a task, and ends on this
     until = time.monotonic() + (GRACE_S if any(worker.task is not None for worker in workers) else IDLE_S)
     waiting = {worker.process.sentinel for worker in workers}
     while waiting and (left := until - time.monotonic()) > 0:
@@ -147,6 +153,9 @@ def _end(workers: Collection[_Worker]) -> None:
     for worker in workers:
         _signal(worker.process, "SIGKILL")
         worker.process.join()
+        if worker.sender is not None:
+            worker.sender.join()
+        worker.connection.close()
 
 
 def _signal(process: Any, name: str) -> None:
