@@ -172,7 +172,7 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run, study folder (its latest run) or bundle")],
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="table with the schema's input columns")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write")] = Path("predictions.csv"),
-    predictor: Annotated[str | None, typer.Option(help="default: the first of the schema")] = None,
+    predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
 ) -> None:
     """Predict new patients: one output row per input row; rows that cannot be used are named and left empty."""
     from osml.study.predict import predict_table
@@ -191,7 +191,7 @@ def nomogram(
     page: Annotated[str, typer.Option(help="a4 | letter | column")] = "a4",
     theme: Annotated[str, typer.Option(help="print | screen")] = "print",
     patient: Annotated[Path | None, typer.Option(help="table with one row: that patient's lines are drawn")] = None,
-    predictor: Annotated[str | None, typer.Option(help="default: the first of the schema")] = None,
+    predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
     font: Annotated[list[Path] | None, typer.Option(help="font file for other scripts; repeatable")] = None,
 ) -> None:
     """Draw or export a fitted nomogram."""
@@ -226,7 +226,7 @@ def report(run: Annotated[Path, typer.Argument(help="run folder (or the study's 
 @app.command()
 def explain(
     run: Annotated[Path, typer.Argument(help="run folder (or the study's folder, for its latest run)")],
-    predictor: Annotated[str | None, typer.Option(help="default: the first of the schema that was fitted")] = None,
+    predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="folder; default: explanation/ in the run")] = None,
 ) -> None:
     """SHAP values of the final model for its training patients: figures (PDF, PNG) and their data (CSV)."""

@@ -87,7 +87,7 @@ def explain_run(run: Path, predictor: str | None = None) -> Explained:
     Parameters
     ----------
     run : folder of a run
-    predictor : default: the first of the schema that was fitted
+    predictor : default: the one that the study chose, else the first of the schema that was fitted
 
     Raises
     ------
@@ -97,7 +97,9 @@ def explain_run(run: Path, predictor: str | None = None) -> Explained:
         Nothing was selected: there is nothing to explain.
     """
     schema = Schema.model_validate(read_json(run / "bundle" / "schema.json"))
-    fitted_names = [n for n in schema.predictors if (run / "bundle" / "predictors" / n).is_dir()]
+    chosen = read_json(run / "bundle" / "facts.json").get("chosen")
+    names = sorted(schema.predictors, key=lambda name: name != chosen)
+    fitted_names = [n for n in names if (run / "bundle" / "predictors" / n).is_dir()]
     if predictor is None:
         if not fitted_names:
             raise RunError("the run has no final model: all predictors failed")

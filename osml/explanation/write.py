@@ -22,7 +22,7 @@ def write_explanation(run: Path, predictor: str | None, out: Path | None, say: C
     Parameters
     ----------
     run : folder of a finished run
-    predictor : default: the first of the schema that was fitted
+    predictor : default: the one that the study chose, else the first of the schema that was fitted
     out : default `explanation/<predictor>` in the run; it holds patients' ids, as the run does
 
     Returns

@@ -8,7 +8,7 @@ from typing import Any
 from osml.report.feature_words import feature_words
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
-from osml.report.wording import counts_words, event_words, missing_words, plural, split_words
+from osml.report.wording import counts_words, event_words, missing_words, no_model, plural, split_words
 
 
 def model_card(run: Run) -> str:
@@ -129,7 +129,7 @@ def _value(entry: dict[str, Any], digits: int) -> str:
 
 def _model(found: dict[str, Any]) -> str:
     if "final" in found:
-        return f"not fitted to all patients ({_plain(found['final'].get('failed', 'failed'))})"
+        return f"not fitted to all patients ({_plain(no_model(found))})"
     if "network" in found:
         return _network(found["network"])
     if "stack" in found:

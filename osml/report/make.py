@@ -36,6 +36,7 @@ from osml.report.radiomics import radiomics_inputs
 from osml.report.radscores import radscores
 from osml.report.run import Run, read_run
 from osml.report.shap import one_line, readable, with_room
+from osml.report.wording import no_model
 
 _CAPTION = "Final model, training patients: explanation, not performance. "
 
@@ -116,7 +117,7 @@ def _explanation(run: Run, predictor: str) -> list[Exhibit]:
         return explained_exhibits(run, predictor)
     name, title = f"shap_{predictor}", f"Contributions of the inputs, {predictor}"
     if not (run.path / "bundle" / "predictors" / predictor).is_dir():
-        why = run.metrics["predictors"][predictor].get("final", {}).get("failed", "it was not fitted")
+        why = no_model(run.metrics["predictors"][predictor], "it was not fitted")
         return [unavailable(name, title, f"There is no final model: {why}.")]
     if run.network(predictor):
         return [unavailable(name, title, "A network is in it: what each input adds stands under Networks.")]

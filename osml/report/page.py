@@ -17,7 +17,7 @@ from osml.report.models import ModelRow, models_table
 from osml.report.radscores import Radscore
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, summary_paragraphs, warnings
-from osml.report.wording import event_words, missing_words
+from osml.report.wording import event_words, missing_words, no_model
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -178,7 +178,7 @@ def _no_regression(facts: Mapping[str, Any]) -> str:
         return "a network has no coefficients; what each input adds stands under Networks"
     if "stack" in facts:
         return "it combines whole predictors; their weights stand under Networks"
-    return str(facts.get("final", {}).get("failed", "not made"))
+    return no_model(facts, "not made")
 
 
 def _results(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[object]:
@@ -229,7 +229,7 @@ def _nomograms(run: Run) -> list[object]:
     for name, facts in run.metrics["predictors"].items():
         sheet = run.path / "nomogram" / name / "nomogram.svg"
         if not sheet.is_file():
-            reason = run.withheld or facts.get("nomogram", facts.get("final", {})).get("reason") or "it was not drawn"
+            reason = run.withheld or facts.get("nomogram", {}).get("reason") or no_model(facts, "it was not drawn")
             out.append(tag("p", f"{name}: no nomogram, because {reason}.", class_="absent"))
             continue
         data = base64.b64encode(sheet.read_bytes()).decode("ascii")

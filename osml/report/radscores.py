@@ -9,6 +9,7 @@ from typing import Any
 
 from osml.files import read_json
 from osml.report.run import Run
+from osml.report.wording import no_model
 from osml.schema.model import RadscorePredictor
 
 
@@ -69,7 +70,7 @@ def radscores(run: Run) -> list[Radscore]:
             continue
         file = run.path / "selection" / f"{name}.json"
         # A file of an earlier attempt says nothing where the last one failed.
-        failed = run.metrics["predictors"].get(name, {}).get("final", {}).get("failed", "")
+        failed = no_model(run.metrics["predictors"].get(name, {}))
         final = _read(file) if file.is_file() and not failed else None
         folds = tuple(
             _read(run.path / "folds" / fold.name / name / "selection.json")

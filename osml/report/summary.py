@@ -30,9 +30,13 @@ def warnings(run: Run) -> list[str]:
     others = sorted({c["code"] for c in run.checks if c["accepted"]} - {c["code"] for c in small})
     if others:
         out.append(f"Checks that refused this study and were accepted with a reason: {', '.join(others)}.")
-    failed = [name for name, facts in run.metrics["predictors"].items() if facts["failed_folds"] or "final" in facts]
+    failures = {entry["predictor"] for entry in run.metrics.get("failures", ())}
+    failed = [name for name in run.metrics["predictors"] if name in failures]
     if failed:
         out.append(f"Not all fits succeeded: {', '.join(failed)}.")
+    late = [name for name, facts in run.metrics["predictors"].items() if facts["failed_folds"] and name not in failures]
+    if late:
+        out.append(f"Not validated within the time limit: {', '.join(late)}.")
     return out
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from osml.report.run import Run
@@ -90,3 +93,9 @@ def thinned(n: int, most: int) -> list[int]:
     ([0, 2, 4], [0, 1])
     """
     return list(range(n)) if n <= most else [int(k) for k in np.unique(np.linspace(0, n - 1, most).round())]
+
+
+def no_model(facts: Mapping[str, Any], otherwise: str = "") -> str:
+    """Why a predictor has no final model: it failed, was not chosen or ran out of time."""
+    final = facts.get("final", {})
+    return str(final.get("failed") or final.get("skipped") or otherwise)

@@ -30,7 +30,7 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
 
     Parameters
     ----------
-    predictor : default: the first of the schema that was fitted
+    predictor : default: the one that the study chose, else the first of the schema that was fitted
 
     Raises
     ------
@@ -141,4 +141,7 @@ def _chain(bundle: Bundle, schema: Schema, predictor: str) -> Chain:
 
 
 def _available(bundle: Bundle, schema: Schema) -> tuple[str, ...]:
-    return tuple(n for n in schema.predictors if f"predictors/{n}/model.json" in bundle.manifest["files"])
+    """Predictors with a model, the one that the study chose first."""
+    chosen = bundle.read("facts.json").get("chosen")
+    names = sorted(schema.predictors, key=lambda name: name != chosen)
+    return tuple(n for n in names if f"predictors/{n}/model.json" in bundle.manifest["files"])

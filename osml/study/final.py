@@ -94,7 +94,7 @@ def finish(
         if not predictors[name]["failed_folds"]:
             predictors[name] |= judge_inputs(mine, extras, less, cohort, folds, schema, probabilities_hidden(schema))
     selection = select(schema, cohort, folds, rows, predictors)
-    wanted, spared = deployed(schema, predictors)
+    wanted, spared = deployed(schema, predictors, selection, planned=plan is not None)
     for name, reason in spared.items():
         predictors[name]["final"] = {"skipped": reason}
     late_ones: dict[str, str] = {}
@@ -141,9 +141,25 @@ def finish(
     return Finished(metrics, failed, late_ones)
 
 
-def deployed(schema: Schema, predictors: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """Predictors that get a final model, in the schema's order, and why the others do not."""
-    return list(schema.predictors), {}
+def deployed(
+    schema: Schema, predictors: Mapping[str, Any], selection: Mapping[str, Any] | None, *, planned: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Predictors that get a final model, in the schema's order, and why the others do not.
+
+    Of a plan's candidates the chosen one and the regressions, which are what a clinic can draw and compare with, and
+    what feeds these: a model that was not chosen is not deployed by having been tried.
+    """
+    names = list(schema.predictors)
+    if not planned:
+        return names, {}
+    whole = [name for name in names if not predictors[name]["failed_folds"]]
+    winner = (selection or {}).get("winner")
+    kept = [name for name in whole if name == winner or name in schema.nomograms()]
+    wanted = set(schema.lineage(kept if winner or kept else whole))
+    reasons = {name: "not all its folds are there" for name in names if name not in whole}
+    why = f"validated only: {winner} was chosen" if winner else "validated only: nothing was chosen"
+    reasons |= {name: why for name in whole if name not in wanted}
+    return [name for name in names if name in wanted], {n: r for n, r in reasons.items() if n not in wanted}
 
 
 def _honest(

@@ -104,6 +104,7 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "decision": None if schema.decision is None else schema.decision.model_dump(),
         "accepted": metrics["accepted"],
         "checks": metrics["checks"],
+        "chosen": metrics.get("selection", {}).get("winner"),
         "predictors": {
             name: {
                 key: facts[key]
