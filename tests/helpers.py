@@ -193,6 +193,27 @@ def network_schema() -> dict[str, Any]:
     return data
 
 
+def tabular_schema() -> dict[str, Any]:
+    """A valid schema in which every key about boosting and searches is written."""
+    data = minimal_schema()
+    data["predictors"]["boosted"] = {
+        "kind": "boosting", "label": "Boosted trees", "inputs": ["age", "sex"], "leaves": 4, "smallest_leaf": 6,
+        "rate": 0.1, "rounds": 40, "columns": 0.9, "l2": 2, "calibrate": True, "search": {"trials": 5},
+    }  # fmt: skip
+    data["predictors"]["net"] = {"kind": "network", "inputs": ["age", "sex"], "search": {"trials": 4}}
+    return data
+
+
+def autogluon_schema() -> dict[str, Any]:
+    """A valid schema in which every key about AutoGluon is written."""
+    data = minimal_schema()
+    data["predictors"]["many"] = {
+        "kind": "autogluon", "label": "Many models", "inputs": ["age", "sex", "clinical"], "presets": "best_quality",
+        "time_limit": 30, "memory_limit": 2.5, "calibrate": False,
+    }  # fmt: skip
+    return data
+
+
 def write_schema(folder: Path, data: Mapping[str, Any], name: str = "study.yaml") -> Path:
     """Write a schema as block-style YAML, one key a line."""
     yaml = YAML(typ="safe", pure=True)

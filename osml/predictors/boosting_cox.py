@@ -49,7 +49,8 @@ def partial_likelihood(log_hazard: Float, time: Float, event: Float) -> float:
 
 def _at_time(sets: RiskSets, terms: Float) -> Float:
     """Sum of terms at each event time."""
-    return np.bincount(sets.term_time, weights=terms, minlength=len(sets.times))
+    found: Float = np.bincount(sets.term_time, weights=terms, minlength=len(sets.times))
+    return found
 
 
 def _summed(sets: RiskSets, terms: Float) -> Float:

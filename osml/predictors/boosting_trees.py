@@ -100,7 +100,7 @@ def stand_ins(x: Float, columns: Sequence[TableColumn]) -> Float:
     A column without gaps in training has its median, or its most frequent level. A missing one of several levels is a
     level of its own.
     """
-    gaps = np.isnan(x).any(axis=0)
+    gaps = np.asarray(np.isnan(x).any(axis=0))
     out = np.full(len(columns), np.nan)
     for j, column in enumerate(columns):
         if gaps[j]:

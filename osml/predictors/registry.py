@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from osml.errors import TrustError
+from osml.predictors.autogluon import load_autogluon
+from osml.predictors.boosting import load_boosting
 from osml.predictors.contract import Design, Fitted
 from osml.predictors.network import load_network_predictor
 from osml.predictors.nomogram import fit_nomogram, load_nomogram
@@ -36,10 +39,14 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of predictor is fitted and loaded."""
+    """How a kind of predictor is fitted and loaded.
+
+    runs_code : its files are pickles, which run code when they are read
+    """
 
     fit: Callable[[Fitting], Fitted]
     load: Callable[[Path], Fitted]
+    runs_code: bool = False
 
 
 def _fit_nomogram(f: Fitting) -> Fitted:
@@ -56,6 +63,18 @@ def _fit_network(f: Fitting) -> Fitted:
     return fit_network(f.schema, f.name, f.design, f.seed, work=f.work)
 
 
+def _fit_autogluon(f: Fitting) -> Fitted:
+    from osml.predictors.autogluon_fit import fit_autogluon  # pandas and AutoGluon
+
+    return fit_autogluon(f.schema, f.name, f.design, f.seed, work=f.work)
+
+
+def _fit_boosting(f: Fitting) -> Fitted:
+    from osml.predictors.boosting_fit import fit_boosting
+
+    return fit_boosting(f.schema, f.name, f.design, f.seed, work=f.work)
+
+
 def _fit_stack(f: Fitting) -> Fitted:
     return fit_stack(f.schema, f.name, f.design)
 
@@ -65,6 +84,8 @@ KINDS: dict[str, Kind] = {
     "radscore": Kind(_fit_radscore, load_radscore),
     "network": Kind(_fit_network, load_network_predictor),
     "stack": Kind(_fit_stack, load_stack),
+    "boosting": Kind(_fit_boosting, load_boosting),
+    "autogluon": Kind(_fit_autogluon, load_autogluon, runs_code=True),
 }
 
 
@@ -73,6 +94,24 @@ def fit_predictor(fitting: Fitting) -> Fitted:
     return KINDS[fitting.schema.predictors[fitting.name].kind].fit(fitting)
 
 
-def load_predictor(schema: Schema, name: str, folder: Path) -> Fitted:
-    """Load the predictor `name` from a folder."""
-    return KINDS[schema.predictors[name].kind].load(folder)
+def load_predictor(schema: Schema, name: str, folder: Path, *, trust: bool = False) -> Fitted:
+    """Load the predictor `name` from a folder.
+
+    Parameters
+    ----------
+    trust : whether files that run code may be read: whoever wrote them then runs code as this user
+
+    Raises
+    ------
+    TrustError
+        It has such files, and `trust` is false.
+    """
+    kind = KINDS[schema.predictors[name].kind]
+    if kind.runs_code and not trust:
+        raise TrustError(
+            f"predictor {name!r} is of kind {schema.predictors[name].kind}, whose files are pickles; none was read",
+            why="A pickle is a program: reading it runs it, with all that this user may do.",
+            do="If you trust whoever made this bundle, give --trust (in Python trust=True); or choose another "
+            "predictor, which needs no trust.",
+        )
+    return kind.load(folder)

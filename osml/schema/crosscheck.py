@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from osml.codes import BY_CODE
+from osml.schema.crosscheck_autogluon import autogluon_problems
 from osml.schema.crosscheck_images import image_problems
 from osml.schema.crosscheck_networks import CLASSES, network_problems
+from osml.schema.crosscheck_tabular import tabular_problems
 from osml.schema.document import Key, Problem
 from osml.schema.model import AUTO
 from osml.schema.suggest import hint
@@ -34,6 +36,8 @@ def cross_check(data: Mapping[str, Any]) -> list[Problem]:
         _prevalence(data),
         image_problems(data),
         network_problems(data),
+        tabular_problems(data),
+        autogluon_problems(data),
         _rest(data),
     )
     return [problem for problems in found for problem in problems]

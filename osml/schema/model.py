@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.fields import Block, FilePath, Level, Number, Text, Whole
 from osml.schema.images import ImageInput, RadiomicsInput, VolumeInput
 from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.schema.tabular import BoostingPredictor
 from osml.schema.targets import BinaryTarget, ClassesTarget, SurvivalTarget
 
 AUTO = "auto"
@@ -210,7 +212,13 @@ class RadscorePredictor(Block):
 
 
 Predictor = Annotated[
-    NomogramPredictor | RadscorePredictor | NetworkPredictor | StackPredictor, Field(discriminator="kind")
+    NomogramPredictor
+    | RadscorePredictor
+    | NetworkPredictor
+    | StackPredictor
+    | AutogluonPredictor
+    | BoostingPredictor,
+    Field(discriminator="kind"),
 ]
 
 

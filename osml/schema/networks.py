@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from osml.schema.fields import Block, FilePath, Number, Text, Whole
+from osml.schema.tabular import Search
 
 Above0 = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
@@ -113,6 +114,7 @@ class NetworkPredictor(Block):
         "modalities", description="on the same folds: modalities, images alone and the rest alone; inputs: every "
         "subset of the inputs"
     )  # fmt: skip
+    search: Search | None = Field(None, description="try other settings on inner folds; default: none")
 
 
 class StackPredictor(Block):

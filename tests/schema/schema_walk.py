@@ -7,7 +7,15 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from helpers import full_schema, image_schema, minimal_schema, network_schema, survival_target
+from helpers import (
+    autogluon_schema,
+    full_schema,
+    image_schema,
+    minimal_schema,
+    network_schema,
+    survival_target,
+    tabular_schema,
+)
 from pydantic import BaseModel
 
 from osml.schema.model import Schema
@@ -22,7 +30,7 @@ def documents() -> list[dict[str, Any]]:
     classes = network_schema()
     classes["target"] = {"kind": "multiclass", "column": "tissue", "classes": ["bone", "cartilage", "fat"]}
     classes["predictors"] = {"flat": classes["predictors"]["flat"]}
-    out = [full_schema(), survival, image_schema(), network_schema(), classes]
+    out = [full_schema(), survival, image_schema(), network_schema(), classes, tabular_schema(), autogluon_schema()]
     splits = [
         {"kind": "leave_one_patient_out"},
         {"kind": "leave_one_group_out", "column": "centre"},
