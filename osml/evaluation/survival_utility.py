@@ -177,6 +177,25 @@ def net_benefit_band_at(
     )
 
 
+def net_benefit_batch_at(
+    time: ArrayLike, event: ArrayLike, risk: ArrayLike, horizon: float, thresholds: ArrayLike, weights: ArrayLike
+) -> Floats:
+    """Net benefit at a horizon under B weightings of the rows, float array (B, T); NaN where it does not exist.
+
+    Integer weights equal repeating the rows: `net_benefit_at` on each. For paired differences of two predictors under
+    the same resamples.
+
+    >>> time, event, risk = [1, 2, 3, 4, 5, 6], [1, 0, 1, 1, 0, 1], [0.9, 0.3, 0.6, 0.2, 0.4, 0.1]
+    >>> net_benefit_batch_at(time, event, risk, 3.5, [0.25, 0.5], np.ones((1, 6))).round(4)
+    array([[0.3333, 0.3333]])
+    """
+    t, e, p, cuts, order = _prepared(time, event, risk, horizon, thresholds)
+    w = np.asarray(weights, dtype=np.float64)
+    if w.ndim != 2 or w.shape[1] != len(t) or not np.isfinite(w).all() or (w < 0).any():
+        raise InvalidInputError(f"weights have shape {w.shape}; expected (B, {len(t)}), finite and not negative")
+    return _net_benefit(t, e, p, horizon, cuts, w[:, order])[0]
+
+
 def _prepared(
     time: ArrayLike, event: ArrayLike, risk: ArrayLike, horizon: float, thresholds: ArrayLike
 ) -> tuple[Floats, Bools, Floats, Floats, Ints]:

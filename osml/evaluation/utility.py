@@ -127,21 +127,47 @@ def net_benefit_band(
     n = len(labels)
     patients = np.arange(n) if groups is None else as_groups(groups, n)
     counts = resample_patients(patients, B, seed).astype(np.float64)
-    total, events = counts.sum(axis=1), counts @ labels
-    usable = (events > 0) & (events < total)
-    counts, total, events = counts[usable], total[usable][:, None], events[usable][:, None]
-    if len(counts) < 2:
-        raise NotEstimableError(f"{len(counts)} of {B} replicates hold both classes: no limits", do="Use a larger B.")
-    share = events / total if prevalence is None else np.full_like(events, rate)
-    odds = t / (1 - t)
-    true = counts @ (act * labels[:, None]) / events * share
-    false = counts @ (act * (1 - labels[:, None])) / (total - events) * (1 - share)
-    model = true - false * odds
-    gain = model - (share - (1 - share) * odds)
+    model, gain = _replicates(labels, act, t, rate, counts)
+    usable = np.isfinite(model[:, 0])
+    model, gain = model[usable], gain[usable]
+    if len(model) < 2:
+        raise NotEstimableError(f"{len(model)} of {B} replicates hold both classes: no limits", do="Use a larger B.")
     tails = [(1 - level) / 2, (1 + level) / 2]
     (low, high), (gain_low, gain_high) = np.quantile(model, tails, axis=0), np.quantile(gain, tails, axis=0)
     kind = FIXED if fixed_model else CONDITIONAL
-    return DecisionBand(t, low, high, gain_low, gain_high, level, kind, len(counts), B)
+    return DecisionBand(t, low, high, gain_low, gain_high, level, kind, len(model), B)
+
+
+def net_benefit_batch(
+    y: ArrayLike, p: ArrayLike, thresholds: ArrayLike, weights: ArrayLike, *, prevalence: float | None = None
+) -> Floats:
+    """Net benefit under B weightings of the rows, float array (B, T); NaN where a class has no weight.
+
+    Integer weights equal repeating the rows: `net_benefit(y, p, thresholds)` on each. For paired differences of two
+    predictors under the same resamples.
+
+    >>> net_benefit_batch([1, 1, 0, 0], [.9, .4, .3, .1], [0.2, 0.5], [[1, 1, 1, 1], [1, 1, 0, 0]])
+    array([[0.4375, 0.25  ],
+           [   nan,    nan]])
+    """
+    labels, act, t, rate = _prepared(y, p, thresholds, prevalence)
+    w = np.asarray(weights, dtype=np.float64)
+    if w.ndim != 2 or w.shape[1] != len(labels) or not np.isfinite(w).all() or (w < 0).any():
+        raise InvalidInputError(f"weights have shape {w.shape}; expected (B, {len(labels)}), finite and not negative")
+    return _replicates(labels, act, t, rate, w)[0]
+
+
+def _replicates(labels: Floats, act: Floats, t: Floats, rate: float | None, w: Floats) -> tuple[Floats, Floats]:
+    """Net benefit of the model and its gain over treating all, (B, T) each; NaN where a class has no weight."""
+    total, events = w.sum(axis=1)[:, None], (w @ labels)[:, None]
+    both = (events > 0) & (events < total)
+    total, events = np.where(both, total, np.nan), np.where(both, events, np.nan)
+    share = events / total if rate is None else np.full_like(events, rate)
+    odds = t / (1 - t)
+    true = w @ (act * labels[:, None]) / events * share
+    false = w @ (act * (1 - labels[:, None])) / (total - events) * (1 - share)
+    model = true - false * odds
+    return model, model - (share - (1 - share) * odds)
 
 
 def _prepared(

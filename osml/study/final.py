@@ -21,6 +21,7 @@ from osml.runs.extras import read_extras
 from osml.runs.store import PredictionRow, read_predictions
 from osml.schema.load import LoadedSchema
 from osml.schema.model import Schema
+from osml.study.adds import adds
 from osml.study.compare import compare_classes, compare_folds, compare_test_set
 from osml.study.decision import decision_binary
 from osml.study.develop import Developed, DevelopTask, develop
@@ -135,6 +136,8 @@ def finish(
     metrics["comparisons"] = _comparisons(loaded, cohort, folds, rows, predictors)
     if selection is not None:
         metrics["selection"] = selection
+    if schema.report.adds:
+        metrics["adds"] = adds(schema, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
     publish(loaded, run, chains, metrics)
     write_csv(run.path / "leaderboard.csv", *with_choice(_header(cohort), lines, selection))
