@@ -90,6 +90,10 @@ class WorkerLostError(OsmlError):
     """The process that ran a task died, and died again when the task was run by itself."""
 
 
+class ClusterError(OsmlError):
+    """A cluster cannot be used: out of reach, of other versions, or without the files."""
+
+
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
     """Error for an optional package, with the exact install line.
 
