@@ -69,3 +69,21 @@ class GreyLevelError(ImagingError):
     """A region has one grey level, or more than allowed."""
 
     reason = "grey_levels"
+
+
+class ScaleError(ImagingError):
+    """A slide whose µm per pixel are unknown or implausible, or a scale that it does not have."""
+
+    reason = "mpp"
+
+
+class NoTissueError(ImagingError):
+    """No tissue was found on a slide."""
+
+    reason = "no_tissue"
+
+
+class AnnotationError(ImagingError):
+    """An annotation that does not fit its slide or its classes."""
+
+    reason = "annotation"
