@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +12,15 @@ from typing import Any, Protocol
 
 from osml.engine import task as tasks
 from osml.engine.local import LocalPool
+from osml.engine.place import standing
 from osml.engine.progress import Progress
 from osml.engine.task import Answer, Outcome, attempt, outcome_of
 from osml.errors import OutOfTimeError, WorkerLostError
 
 # Starting a worker process costs about this long (it imports numpy, scipy and pandas), so less work stays here.
 POOL_PAYS_AFTER_S = 6.0
+# The same for a cluster, of the time that this machine's cores would take together.
+CLUSTER_PAYS_AFTER_S = 20.0
 # A task whose worker dies is run again, by itself; the second death is its own.
 ATTEMPTS = 2
 
@@ -73,19 +78,50 @@ def run_tasks(
         Ctrl-C cancels what has not begun and stops the workers; finished tasks are already with the caller.
     OsmlError
         No worker process can be started.
+    ClusterError
+        The cluster of the place in use (`osml.engine.on`) is out of reach, or its nodes lack the code or the files.
     """
     todo = list(enumerate(items))
+    here = standing()
     limit = tasks.cores() if workers is None else max(1, workers)
-    if deadline is None and (workers is None or limit == 1):
+    far = here.place.kind == "ray"
+    if here.place.kind == "auto" and here.place.address:
+        far = deadline is not None and len(todo) > 1  # nobody limits the time of small work
+    if deadline is None and not far and (workers is None or limit == 1 or here.place.address):
         started = time.monotonic()
-        done = 0
+        each = 0.0
         # After each task the rest is weighed again, so a misjudged first task costs little.
-        while todo and (limit == 1 or done == 0 or (time.monotonic() - started) / done * len(todo) < POOL_PAYS_AFTER_S):
+        while todo and (limit == 1 or len(todo) == len(items) or each * len(todo) < POOL_PAYS_AFTER_S):
             index, item = todo.pop(0)
             yield _finish(index, attempt(function, item), progress)
-            done += 1
-    if todo:
-        yield from _drive(LocalPool(function, min(limit, len(todo))), todo, deadline, progress)
+            each = (time.monotonic() - started) / (len(items) - len(todo))
+        far = bool(here.place.address) and each * len(todo) / limit > CLUSTER_PAYS_AFTER_S
+    if not todo:
+        return
+    pool: Pool
+    if far:
+        pool = here.cluster().pool(function, [item for _, item in todo], workers, gpus)
+    else:
+        pool = LocalPool(function, min(limit, len(todo), _side_by_side(gpus)))
+    yield from _drive(pool, todo, deadline, progress)
+
+
+def slots(workers: int | None = None) -> int:
+    """Tasks that run side by side at the place in use: `workers` where given, else the cores there."""
+    here = standing()
+    if workers is not None:
+        return max(1, workers)
+    return here.cluster().cpus() if here.place.kind == "ray" else tasks.cores()
+
+
+def _side_by_side(gpus: float) -> int:
+    """Tasks that this machine's cards hold at once; as many as you like without a card."""
+    if gpus <= 0 or os.environ.get("OSML_DEVICE") == "cpu":
+        return sys.maxsize
+    import torch  # whoever asks for a share of a card has it
+
+    cards = torch.cuda.device_count()
+    return max(1, int(cards / gpus + 1e-9)) if cards else sys.maxsize
 
 
 def _drive(
