@@ -54,7 +54,7 @@ def ask(model: Model) -> Given | None:
             cells |= _ask(field.in_unit(units[field.name]) if field.name in units else field)
         gaps = missing and st.checkbox(
             "Unanswered inputs are unknown: let the model do without them"
-            if model.networked
+            if model.does_without
             else "Unanswered inputs are unknown: let the model estimate them",
             key=f"gaps {generation()}",
         )

@@ -147,6 +147,11 @@ class FittedBoosting:
         return "log hazard" if self.target == "survival" else "log odds"
 
     @property
+    def restated(self) -> bool:
+        """Classes: probabilities hold for equal shares, since the sample was chosen by class."""
+        return self.calibration.restated
+
+    @property
     def used(self) -> tuple[int, ...]:
         """Positions of the columns on which some tree splits."""
         return tuple(int(j) for j in np.flatnonzero(self.model.feature_importance("split")))

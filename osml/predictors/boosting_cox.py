@@ -49,8 +49,7 @@ def partial_likelihood(log_hazard: Float, time: Float, event: Float) -> float:
 
 def _at_time(sets: RiskSets, terms: Float) -> Float:
     """Sum of terms at each event time."""
-    found: Float = np.bincount(sets.term_time, weights=terms, minlength=len(sets.times))
-    return found
+    return np.asarray(np.bincount(sets.term_time, weights=terms, minlength=len(sets.times)), dtype=np.float64)
 
 
 def _summed(sets: RiskSets, terms: Float) -> Float:

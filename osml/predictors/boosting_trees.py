@@ -191,6 +191,23 @@ def tree_shap(model: lightgbm.Booster, x: Float, outputs: int) -> tuple[Float, F
     return found[:, :, :-1], found[0, :, -1] if len(x) else np.zeros(outputs)
 
 
+def cuts(model: lightgbm.Booster) -> dict[int, Float]:
+    """Thresholds at which trees cut each column that is a number."""
+    found: dict[int, list[float]] = {}
+
+    def visit(node: dict[str, Any]) -> None:
+        if "split_index" not in node:
+            return
+        if node["decision_type"] == "<=":
+            found.setdefault(int(node["split_feature"]), []).append(float(node["threshold"]))
+        visit(node["left_child"])
+        visit(node["right_child"])
+
+    for tree in model.dump_model()["tree_info"]:
+        visit(tree["tree_structure"])
+    return {column: np.array(places) for column, places in found.items()}
+
+
 def _params(goal: Goal, settings: Settings, seed: int) -> dict[str, Any]:
     objective = {"binary": "binary", "classes": "multiclass", "survival": "none"}[goal.kind]
     return {

@@ -5,7 +5,7 @@ before it serves.
 """
 
 from osml.runs.bundle import manifest_hash
-from osml.serving.encoders import networks_of
+from osml.serving.encoders import readers_of
 from osml.serving.explain import Answer, Contribution, Curve, Explanation, Gap
 from osml.serving.export import patients_csv, patients_table, record, rows_csv, rows_table
 from osml.serving.form import SITE, Field, FormTable, ImageField, needed_inputs
@@ -41,12 +41,12 @@ __all__ = [
     "load",
     "manifest_hash",
     "needed_inputs",
-    "networks_of",
     "patients_csv",
     "patients_table",
     "percent",
     "read_patients",
     "read_upload",
+    "readers_of",
     "recipe",
     "record",
     "rows_csv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,12 +14,14 @@ from osml.features import settings_of
 from osml.features.images import image_plan
 from osml.nets.tabular import Column
 from osml.nomogram import Nomogram
+from osml.predictors.boosting import FittedBoosting
 from osml.predictors.chain import Chain
 from osml.predictors.network import FittedNetwork
 from osml.predictors.network_inputs import TableSource
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore, radscore_recipe
 from osml.predictors.stack import FittedStack
+from osml.predictors.tabular import Reader, Tabular
 from osml.schema.model import BinaryInput, CategoryInput, FileInput, Schema
 from osml.schema.networks import Divide, NetworkPredictor
 from osml.schema.targets import BinaryTarget, SurvivalTarget, tree_of
@@ -41,6 +44,8 @@ def agree(schema: Schema, chain: Chain) -> None:
         return
     if isinstance(fitted, FittedStack):
         _stack(schema, chain, fitted)
+    elif isinstance(fitted, Tabular):
+        _tabular(schema, chain, fitted)
     else:
         assert isinstance(fitted, FittedNomogram)
         _nomogram(schema, chain, fitted)
@@ -118,20 +123,48 @@ def _network(schema: Schema, chain: Chain, fitted: FittedNetwork) -> None:
                     name = code.column.name
                     raise _contradiction(f"{name!r} enters as {code.column} in the model, as {expected} in the schema")
         elif isinstance(source, TableSource):
-            radiomics = schema.radiomics()[source.name]
-            start = f"{radiomics.of}|{radiomics.mask}|" if radiomics.mask is not None else f"{radiomics.of}|"
-            wrong = next((column for column in source.features if not column.startswith(start)), None)
-            if wrong is not None:
-                raise _contradiction(f"{chain.name!r} reads the feature {wrong!r}, which the schema does not compute")
+            _radiomics(schema, chain.name, source.name, source.features)
         else:
             _encoder(schema, chain.name, source.name, fitted)
+
+
+def _tabular(schema: Schema, chain: Chain, fitted: Tabular) -> None:
+    """Columns are read by name, levels by position."""
+    horizons = fitted.horizons if isinstance(fitted, FittedBoosting) else ()
+    _target(schema, chain.name, fitted.columns, fitted.tree, horizons)
+    block, spec = schema.predictors[chain.name], fitted.spec
+    if sorted(spec.inputs) != sorted(block.inputs):
+        raise _contradiction(f"{chain.name!r} reads {sorted(spec.inputs)}, the schema feeds it {sorted(block.inputs)}")
+    fed = {link.name for link in chain.upstream}
+    for column in spec.columns:
+        source = schema.inputs.get(column.input)
+        levels = tuple(map(str, source.levels)) if isinstance(source, (BinaryInput, CategoryInput)) else ()
+        if column.levels != levels:
+            raise _contradiction(
+                f"{column.input!r} has levels {list(levels)} in the schema, {list(column.levels)} in the model"
+            )
+        if (column.source == "score") is not (column.input in fed):
+            raise _contradiction(f"{chain.name!r} needs {column.input!r}, which the schema does not feed it")
+        if column.source == "radiomics":
+            _radiomics(schema, chain.name, column.input, (column.part,))
+    for name in spec.images:
+        _encoder(schema, chain.name, name, spec)
+
+
+def _radiomics(schema: Schema, predictor: str, name: str, features: Sequence[str]) -> None:
+    """Features belong to the image, and to the mask, that the schema states."""
+    block = schema.radiomics()[name]
+    start = f"{block.of}|{block.mask}|" if block.mask is not None else f"{block.of}|"
+    wrong = next((feature for feature in features if not feature.startswith(start)), None)
+    if wrong is not None:
+        raise _contradiction(f"{predictor!r} reads the feature {wrong!r}, which the schema does not compute")
 
 
 def _inputs(source: Any) -> tuple[str, ...]:
     return source.inputs if isinstance(source, TableSource) else (source.name,)
 
 
-def _encoder(schema: Schema, predictor: str, name: str, fitted: FittedNetwork) -> None:
+def _encoder(schema: Schema, predictor: str, name: str, fitted: Reader) -> None:
     if not isinstance(schema.inputs.get(name), FileInput) or name not in fitted.encoders:
         raise _contradiction(f"{predictor!r} looks at {name!r}, which is no image of the schema")
     plan, record = image_plan(schema, predictor, name), fitted.encoders[name]

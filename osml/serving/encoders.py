@@ -1,4 +1,4 @@
-"""The images of a bundle's networks: which are needed, how their files become pictures, vectors of a checked encoder.
+"""The images that predictors of a bundle look at: how their files become pictures, vectors of a checked encoder.
 
 A bundle holds no frozen encoder, only its name and the SHA-256 of its weights. It is built at its first use, and has to
 give the vectors of two made-up pictures that the bundle holds before it serves.
@@ -22,6 +22,7 @@ from osml.features.images import ImagePlan, image_plan
 from osml.predictors.chain import Chain
 from osml.predictors.network import EncoderRecord, FittedNetwork
 from osml.predictors.network_inputs import ImageSource
+from osml.predictors.tabular import Reader, Tabular, reader_of
 from osml.schema.images import VolumeInput
 from osml.schema.model import Schema
 
@@ -36,17 +37,18 @@ ENLARGED = 1.5  # made-up pictures are larger than the encoder's input, so that 
 
 @dataclass(frozen=True)
 class NetworkImage:
-    """One image input of one network.
+    """One image input of one network or tabular learner.
 
-    source : how the network calls and stores it; its key counts, which may rest on a path that the bundle has not
+    source : how the predictor calls and stores it; its key counts, which may rest on a path that the bundle has not
     plan : as the bundle's schema states it
-    owner : the network; a trained encoder is its own
+    predictor : that looks at it; network : the same, of which a trained encoder is part
     """
 
     source: ImageSource
     plan: ImagePlan
     record: EncoderRecord
-    owner: FittedNetwork
+    predictor: str
+    network: FittedNetwork | None = None
 
     @property
     def frozen(self) -> bool:
@@ -60,13 +62,30 @@ class NetworkImage:
 
 
 def network_images(schema: Schema, chain: Chain) -> tuple[NetworkImage, ...]:
-    """What the networks of a chain look at, each kind of vector once."""
+    """What the predictors of a chain look at, each kind of vector once."""
     found: dict[str, NetworkImage] = {}
-    for network in networks_of(chain):
-        for name, source in network.images.items():
-            plan = image_plan(schema, network.name, name)
-            found.setdefault(source.key, NetworkImage(source, plan, network.encoders[name], network))
+    for predictor, reader in readers_of(chain).items():
+        network = reader if isinstance(reader, FittedNetwork) else None
+        for name, source in reader.images.items():
+            plan = image_plan(schema, predictor, name)
+            found.setdefault(source.key, NetworkImage(source, plan, reader.encoders[name], predictor, network))
     return tuple(found.values())
+
+
+def readers_of(chain: Chain) -> dict[str, Reader]:
+    """The predictors of a chain that look at images or radiomics themselves, its own first, and at which."""
+    own = reader_of(chain.fitted)
+    out: dict[str, Reader] = {} if own is None else {chain.name: own}
+    for link in chain.upstream:
+        out |= {name: reader for name, reader in readers_of(link).items() if name not in out}
+    return out
+
+
+def tabular_of(chain: Chain) -> tuple[Tabular, ...]:
+    """The tabular learners of a chain, its own first."""
+    own = (chain.fitted,) if isinstance(chain.fitted, Tabular) else ()
+    out = [*own, *(fitted for link in chain.upstream for fitted in tabular_of(link))]
+    return tuple({fitted.name: fitted for fitted in out}.values())
 
 
 def networks_of(chain: Chain) -> tuple[FittedNetwork, ...]:
@@ -98,7 +117,7 @@ class EncoderShelf:
             It gives other vectors than when the bundle was made.
         """
         if not image.frozen:
-            return image.owner.built_encoders[image.source.name]
+            return _trained(image)
         from osml.nets.encoders import EncoderSettings, rebuild_encoder
         from osml.nets.weights import WeightsRecord
 
@@ -181,8 +200,13 @@ def empty_images(image: NetworkImage, encoder: Encoder | None = None) -> ImageTa
         return ImageTable(np.empty((0, views, image.source.width), dtype=np.float32), none, none)
     from osml.nets.images import stored_size
 
-    size = stored_size((encoder or image.owner.built_encoders[image.source.name]).size)
+    size = stored_size((encoder or _trained(image)).size)
     return ImageTable(np.empty((0, 3, size, size), dtype=np.uint8), none, none)
+
+
+def _trained(image: NetworkImage) -> Encoder:
+    assert image.network is not None
+    return image.network.built_encoders[image.source.name]
 
 
 def read_pictures(image: NetworkImage, encoder: Encoder, files: Sequence[Path], owner: Sequence[int]) -> ImageTable:

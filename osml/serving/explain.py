@@ -16,7 +16,8 @@ from osml.predictors.network import FittedNetwork
 from osml.predictors.network_inputs import TableSource
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.recipe import InputRecipe
-from osml.serving.encoders import networks_of
+from osml.predictors.tabular import Tabular
+from osml.serving.encoders import networks_of, tabular_of
 from osml.serving.form import SITE, Field
 
 Float = NDArray[np.float64]
@@ -152,6 +153,8 @@ def fill_gaps(chain: Chain, unit: Cohort, asked: Sequence[Field]) -> tuple[Gap, 
         taken = "its own estimate"
         if isinstance(fitted, FittedNetwork):
             taken = "a learned value"
+        elif isinstance(fitted, Tabular):
+            taken = "not known"
         elif field.name in items:
             taken = shown(items[field.name], float(filled[field.name][0]))
         out.append(Gap(field.name, field.label, taken, tuple(p.min(axis=0).tolist()), tuple(p.max(axis=0).tolist())))
@@ -159,7 +162,11 @@ def fill_gaps(chain: Chain, unit: Cohort, asked: Sequence[Field]) -> tuple[Gap, 
 
 
 def usual_range(chain: Chain, name: str) -> tuple[float, float] | None:
-    """Training mean of a network's number, 2 SD to either side; None where a network does not standardise it."""
+    """Training mean of a number, 2 SD to either side; None where no network standardises it and no table has it."""
+    for fitted in tabular_of(chain):
+        for column in fitted.spec.columns:
+            if column.input == name and column.centre is not None and column.spread is not None:
+                return column.centre - 2 * column.spread, column.centre + 2 * column.spread
     for network in networks_of(chain):
         for source in network.sources:
             for code in source.code.columns if isinstance(source, TableSource) else ():

@@ -26,7 +26,7 @@ def rows_table(model: Model, rows: list[Row]) -> tuple[list[str], list[list[Any]
     sets = _sets(model)
     header += ["predicted"] if model.classes else ["linear_predictor", "interval", "imputed"]
     header += ["prediction_set", "undecided"] if sets else []
-    header += ["missing_inputs"] if model.networked else []
+    header += ["missing_inputs"] if model.does_without else []
     gates = _gates(model)
     header += ["outside_range", *(f"gate: {name}" for name in gates), "model_sha256"]
     lines = []
@@ -41,7 +41,7 @@ def rows_table(model: Model, rows: list[Row]) -> tuple[list[str], list[list[Any]
         line += [row.predicted] if model.classes else [row.lp, row.interval, "; ".join(row.imputed)]
         if sets:
             line += ["; ".join(row.inside or ()), ("yes" if row.undecided else "no") if row.inside is not None else ""]
-        line += ["; ".join(row.missing)] if model.networked else []
+        line += ["; ".join(row.missing)] if model.does_without else []
         weights = [row.gates.get(name) for name in gates]
         lines.append([*line, "; ".join(row.extrapolated), *weights, model.bundle.model_hash])
     return header, lines

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from osml.cohort.cohort import Cohort, FeatureTable, ImageTable
 from osml.errors import VerificationError
 from osml.predictors.contract import Design
-from osml.predictors.network import FittedNetwork
+from osml.predictors.network import EncoderRecord, FittedNetwork
 from osml.predictors.network_inputs import TableSource
 from osml.predictors.stack import FittedStack
 from osml.serving.encoders import encoder_vectors, made_picture, raw_uniform
@@ -31,7 +31,11 @@ def network_cases(fitted: FittedNetwork) -> dict[str, Any]:
     """Made-up units, the network's outputs and probabilities for them, and vectors of its frozen encoders."""
     outputs, p = _answers(fitted)
     frozen = [name for name, record in fitted.encoders.items() if record.embedding is not None]
-    return {"outputs": outputs.tolist(), "p": p.tolist(), "encoders": {name: _vectors(fitted, name) for name in frozen}}
+    return {
+        "outputs": outputs.tolist(),
+        "p": p.tolist(),
+        "encoders": {name: frozen_vectors(fitted.encoders[name]) for name in frozen},
+    }
 
 
 def replay_network(name: str, fitted: FittedNetwork, stored: Mapping[str, Any]) -> None:
@@ -122,11 +126,11 @@ def _vectors_or_pictures(fitted: FittedNetwork, name: str, n: int, k: int) -> ND
     return np.stack([made_picture(10 + k + i, side) for i in range(n)]).transpose(0, 3, 1, 2)
 
 
-def _vectors(fitted: FittedNetwork, name: str) -> list[list[float]]:
+def frozen_vectors(record: EncoderRecord) -> list[list[float]]:
+    """What a frozen encoder makes of the made-up pictures, six digits of each number."""
     from osml.nets.encoders import EncoderSettings, rebuild_encoder
     from osml.nets.weights import WeightsRecord
 
-    record = fitted.encoders[name]
     encoder = rebuild_encoder(WeightsRecord(**record.weights), EncoderSettings(**record.settings))
     return [[float(f"{x:.6g}") for x in row] for row in encoder_vectors(encoder).tolist()]
 

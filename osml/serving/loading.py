@@ -12,13 +12,13 @@ from osml.cohort.table import Table, read_table
 from osml.errors import OsmlError, RunError, VerificationError, missing_extra
 from osml.nomogram import from_json
 from osml.predictors.chain import Chain, load_chain
-from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
+from osml.predictors.tabular import reader_of
 from osml.runs.bundle import Bundle, open_bundle
 from osml.schema.model import Schema
 from osml.schema.suggest import hint
 from osml.serving.agree import agree, agree_drawing
-from osml.serving.encoders import EncoderShelf, network_images, networks_of
+from osml.serving.encoders import EncoderShelf, network_images, readers_of
 from osml.serving.golden import links, replay
 from osml.serving.model import Model
 from osml.serving.recipe import NAME as RECIPE
@@ -51,7 +51,7 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
     chain = _chain(bundle, schema, predictor)
     agree(schema, chain)
     stored = bundle.read(RECIPE) if RECIPE in files else None
-    check_recipe(schema, predictor, stored, {network.name: network for network in networks_of(chain)})
+    check_recipe(schema, predictor, stored, readers_of(chain))
     nomogram = None
     if f"{place}/nomogram.json" in files:
         nomogram = from_json(bundle.content(f"{place}/nomogram.json").decode("utf-8"))
@@ -63,10 +63,10 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
     for link, where in links(chain, place):
         cases = bundle.read(f"{where}/golden.json")
         replay(link.name, link.fitted, cases)
-        if isinstance(link.fitted, FittedNetwork):
+        if reader_of(link.fitted) is not None:
             vectors |= {f"{link.name}.{name}": found for name, found in cases["encoders"].items()}
     expected = {
-        image.identity: vectors.get(f"{image.owner.name}.{image.source.name}")
+        image.identity: vectors.get(f"{image.predictor}.{image.source.name}")
         for image in network_images(schema, chain)
         if image.frozen
     }

@@ -19,7 +19,7 @@ from osml.predictors.chain import Chain
 from osml.predictors.radscore import FittedRadscore
 from osml.schema.images import VolumeInput
 from osml.schema.model import Schema
-from osml.serving.encoders import EncoderShelf, NetworkImage, empty_images, network_images, networks_of
+from osml.serving.encoders import EncoderShelf, NetworkImage, empty_images, network_images, readers_of
 
 Pixels = NDArray[np.uint8]
 
@@ -76,8 +76,8 @@ class Wanted:
 def needed_features(chain: Chain) -> dict[str, tuple[str, ...]]:
     """Radiomics input → the columns that a chain reads."""
     out = score_features(chain)
-    for network in networks_of(chain):
-        for name, columns in network.radiomics.items():
+    for reader in readers_of(chain).values():
+        for name, columns in reader.radiomics.items():
             out[name] = tuple(dict.fromkeys((*out.get(name, ()), *columns)))
     return out
 

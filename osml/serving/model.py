@@ -21,10 +21,11 @@ from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
 from osml.predictors.stack import FittedStack
+from osml.predictors.tabular import Reader, Tabular
 from osml.runs.bundle import Bundle
 from osml.schema.model import Schema
 from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarget, tree_of
-from osml.serving.encoders import EncoderShelf, networks_of
+from osml.serving.encoders import EncoderShelf, networks_of, tabular_of
 from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curves, explain_unit, fill_gaps
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields
 from osml.serving.measured_files import Files, measure_files
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from osml.serving.network import HeatMap
 
 Float = NDArray[np.float64]
-Served = FittedNomogram | FittedRadscore | FittedNetwork | FittedStack
+Served = FittedNomogram | FittedRadscore | FittedNetwork | FittedStack | Tabular
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Model:
     def columns(self) -> tuple[str, ...]:
         """Names of the probabilities: the event, one horizon each, or every class and inner node."""
         fitted = self.fitted
-        if isinstance(fitted, FittedNetwork | FittedStack):
+        if isinstance(fitted, FittedNetwork | FittedStack | Tabular):
             return fitted.columns
         return tuple(f"{h:g} {fitted.time_unit}" for h in fitted.horizons) or (fitted.event,)
 
@@ -91,17 +92,23 @@ class Model:
     @property
     def equal_shares(self) -> bool:
         """Whether probabilities of classes hold for equal shares of the classes: those of the sample say nothing."""
-        return any(network.calibration.restated for network in networks_of(self.chain))
+        networks = any(network.calibration.restated for network in networks_of(self.chain))
+        return networks or any(fitted.restated for fitted in tabular_of(self.chain))
 
     @property
     def kind(self) -> str:
-        """Of predictor: nomogram, radscore, network or stack."""
+        """Of predictor: nomogram, radscore, network, stack, boosting or autogluon."""
         return self.schema.predictors[self.name].kind
 
     @property
     def networked(self) -> bool:
-        """Whether a network is in it, which may lack inputs and knows no interval."""
+        """Whether a network is in it."""
         return bool(networks_of(self.chain))
+
+    @property
+    def does_without(self) -> bool:
+        """Whether what is missing stays missing: in networks and tabular learners, which know no interval."""
+        return bool(networks_of(self.chain) or tabular_of(self.chain))
 
     @property
     def withheld(self) -> str:
@@ -131,6 +138,8 @@ class Model:
         labels |= {name: block.label or name for name, block in self.schema.inputs.items() if name not in labels}
         if isinstance(self.fitted, FittedNomogram):
             labels |= {item.name: item.label for item in self.fitted.recipe.inputs}
+        if name in self.schema.predictors:
+            labels.setdefault(name, getattr(self.schema.predictors[name], "label", None) or name)
         return labels.get(name) or (feature_label(self.schema, name) if name.count("|") == 2 else name)
 
     def images(self) -> tuple[ImageField, ...]:
@@ -205,6 +214,12 @@ class Model:
         if isinstance(fitted, FittedStack):
             labels = {n: getattr(self.schema.predictors[n], "label", None) or n for n in fitted.names}
             return explain_stack(fitted, self.chain.design(unit), asked, labels)
+        if isinstance(fitted, Tabular):
+            from osml.serving.tabular import explain_tabular, scores_shown
+
+            design = self.chain.design(unit)
+            given = _shown(self, fitted.spec, unit) | scores_shown(fitted.spec, design)
+            return explain_tabular(fitted, design, asked, {n: self.label(n) for n in fitted.spec.inputs}, given)
         names = [*self.schema.inputs]
         return explain_network(
             fitted, unit, asked, {name: self.label(name) for name in names}, _shown(self, fitted, unit)
@@ -306,11 +321,11 @@ class Model:
                 why="A Rad-score is one number computed from many features: it is one axis, not a sheet of its own.",
                 do="Choose a nomogram that it feeds.",
             )
-        if isinstance(self.fitted, FittedNetwork | FittedStack):
-            kind = "network" if isinstance(self.fitted, FittedNetwork) else "stack"
+        kinds = {"network": "a network", "stack": "a stack", "boosting": "trees", "autogluon": "its models"}
+        if self.kind in kinds:
             return RunError(
                 f"predictor {self.name!r} has no nomogram",
-                why=f"A nomogram draws a regression, whose inputs add up; in a {kind} they do not.",
+                why=f"A nomogram draws a regression, whose inputs add up; in {kinds[self.kind]} they do not.",
                 do="Predict with it here or by `osml predict`; a nomogram of the same study has a sheet.",
             )
         return RunError(
@@ -358,8 +373,8 @@ class Model:
         return max(self.classes, key=lambda name: p[name])
 
 
-def _shown(model: Model, fitted: FittedNetwork, unit: Cohort) -> dict[str, str]:
-    """Each input of a network as it was given, in words."""
+def _shown(model: Model, fitted: Reader, unit: Cohort) -> dict[str, str]:
+    """Each input of a network or tabular learner as it was given, in words."""
     words = {answer.input: answer.shown for answer in model.answers_of(unit)}
     for name, source in fitted.images.items():
         n = len(unit.images[source.key].row)

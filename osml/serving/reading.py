@@ -16,7 +16,7 @@ from osml.cohort.inputs import ParsedInputs, parse_inputs, require_columns
 from osml.cohort.table import Table
 from osml.predictors.chain import Chain
 from osml.schema.model import Schema
-from osml.serving.encoders import EncoderShelf, networks_of
+from osml.serving.encoders import EncoderShelf, networks_of, tabular_of
 from osml.serving.form import (
     NOT_GIVEN,
     SITE,
@@ -33,7 +33,7 @@ from osml.serving.units import OK, Units, each_row, gathered, share_faults, spre
 
 NO_IMAGE = "needs {}: no file is given"
 NOT_FOLLOWED = "needs {}: paths in this table are not followed; give the files themselves, or use `osml predict`"
-NOT_LEARNT = "{} is missing, and no training patient lacked it: the network has not learnt to do without"
+NOT_LEARNT = "{} is missing, and no training patient lacked it: the model has not learnt to do without"
 NOT_IMPUTED = "missing {}, and the model does not impute"
 
 
@@ -186,6 +186,12 @@ def _gaps(schema: Schema, chain: Chain, reading: Reading, wanted: Sequence[str])
             if any(bool(one.untrained_absence[k]) for one in network.networks):
                 words = " and ".join(schema.inputs[name].label or name for name in mine)
                 out |= {units[i]: NOT_LEARNT.format(words) for i in np.flatnonzero(absent)}
+    for fitted in tabular_of(chain):
+        found = fitted.spec.present(cohort)
+        here |= found
+        for name in fitted.untaught():
+            words = schema.inputs[name].label or name
+            out |= {units[i]: NOT_LEARNT.format(words) for i in np.flatnonzero(~found[name])}
     if schema.missing != "impute":
         for i in range(len(units)):
             gone = [f"the kit range of {n}" if n in wanted else n for n in here if not here[n][i]]

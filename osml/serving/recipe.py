@@ -15,6 +15,7 @@ from osml.cohort.inputs import file_columns
 from osml.errors import InvalidInputError, VerificationError
 from osml.features import settings_of, used_radiomics
 from osml.predictors.network import FittedNetwork
+from osml.predictors.tabular import Reader
 from osml.schema.images import RadiomicsInput, VolumeInput
 from osml.schema.model import Schema
 
@@ -22,10 +23,11 @@ NAME = "recipe.json"
 FORMAT = 1
 
 
-def recipe(
-    schema: Schema, predictors: Collection[str], networks: Mapping[str, FittedNetwork] | None = None
-) -> dict[str, Any]:
-    """The recipe of these predictors, for JSON; `networks` are those among them and those that feed them, by name."""
+def recipe(schema: Schema, predictors: Collection[str], readers: Mapping[str, Reader] | None = None) -> dict[str, Any]:
+    """The recipe of these predictors, for JSON.
+
+    readers : networks and tabular learners among them and those that feed them, by name
+    """
     used = dict.fromkeys(item for name in predictors for item in schema.ancestors(name))
     cells = {name: block for name, block in schema.values().items() if name in used}
     files = {name: block for name, block in schema.inputs.items() if name in used and name not in cells}
@@ -59,9 +61,9 @@ def recipe(
         },
         "tiles": {name: _tiles(schema, name) for name in tiles},
         "images": {
-            f"{name}.{item}": _image(schema, network, item)
-            for name, network in (networks or {}).items()
-            for item in network.images
+            f"{name}.{item}": _image(schema, reader, item)
+            for name, reader in (readers or {}).items()
+            for item in reader.images
         },
         "preprocessing": {"missing": schema.missing, "missing_tokens": list(schema.cohort.missing)},
     }
@@ -71,12 +73,12 @@ def check_recipe(
     schema: Schema,
     predictor: str,
     stored: Mapping[str, Any] | None,
-    networks: Mapping[str, FittedNetwork] | None = None,
+    readers: Mapping[str, Reader] | None = None,
 ) -> None:
     """Refuse images where this osml would not measure what the bundle's model was fitted to.
 
     stored : content of recipe.json, None where the bundle has none
-    networks : the predictor's networks, by name
+    readers : the predictor's networks and tabular learners, by name
 
     Raises
     ------
@@ -113,10 +115,10 @@ def check_recipe(
                 f"the bundle contradicts itself: {NAME} and schema.json have other settings for {name!r}",
                 do="Do not use this bundle; make it again from its run.",
             )
-    for name, network in (networks or {}).items():
-        for item in network.images:
+    for name, reader in (readers or {}).items():
+        for item in reader.images:
             found = None if stored is None else stored.get("images", {}).get(f"{name}.{item}")
-            _same(f"the vectors of {item!r}", found, _image(schema, network, item))
+            _same(f"the vectors of {item!r}", found, _image(schema, reader, item))
 
 
 def _tiles(schema: Schema, name: str) -> dict[str, Any]:
@@ -127,12 +129,12 @@ def _tiles(schema: Schema, name: str) -> dict[str, Any]:
     return {"version": TILES_VERSION, "of": schema.radiomics()[name].of, "settings": settings}
 
 
-def _image(schema: Schema, network: FittedNetwork, name: str) -> dict[str, Any]:
-    """How the files of an image become what a network reads."""
+def _image(schema: Schema, reader: Reader, name: str) -> dict[str, Any]:
+    """How the files of an image become what a network or tabular learner reads."""
     from osml.features.pictures import DRAWING_VERSION, MARGIN
     from osml.nets.images import PIXELS_VERSION
 
-    source, record = network.images[name], network.encoders[name]
+    source, record = reader.images[name], reader.encoders[name]
     volume = isinstance(schema.inputs[name], VolumeInput)
     facts = {
         "orientation": source.orientation,
@@ -141,7 +143,9 @@ def _image(schema: Schema, network: FittedNetwork, name: str) -> dict[str, Any]:
         | ({"margin": MARGIN} if volume else {}),
         "encoder": {"settings": record.settings, "weights": record.weights},
         "embedding": record.embedding,
-        "reduce": next(m.reduce for m in network.recipe.modalities if m.name == name),
+        "reduce": next(m.reduce for m in reader.recipe.modalities if m.name == name)
+        if isinstance(reader, FittedNetwork)
+        else "mean",
     }
     return json.loads(json.dumps(facts))
 

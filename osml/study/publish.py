@@ -12,14 +12,14 @@ from osml.files import atomic_write, write_json
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
 from osml.predictors.learn import complete
-from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
+from osml.predictors.tabular import Reader
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
 from osml.schema.model import Schema
 from osml.schema.targets import HierarchyTarget, MulticlassTarget
-from osml.serving import golden, links, networks_of, recipe
+from osml.serving import golden, links, readers_of, recipe
 from osml.stats.terms import design_matrix
 from osml.study.tasks import withheld
 
@@ -35,8 +35,8 @@ def publish(
     schema = loaded.schema
     write_json(folder / "schema.json", portable_schema(loaded))
     write_json(folder / "facts.json", facts(loaded, metrics))
-    networks = {network.name: network for chain, _ in chains.values() for network in networks_of(chain)}
-    write_json(folder / "recipe.json", recipe(schema, tuple(chains), networks))
+    readers = {name: reader for chain, _ in chains.values() for name, reader in readers_of(chain).items()}
+    write_json(folder / "recipe.json", recipe(schema, tuple(chains), readers))
     for name, (chain, design) in chains.items():
         place = folder / "predictors" / name
         chain.save(place)
@@ -50,12 +50,12 @@ def publish(
         for link, where in links(chain, f"predictors/{name}"):
             write_json(folder / where / "golden.json", golden(link.fitted))
     identity = {"study": schema.name, "seed": schema.validation.seed, "schema_sha256": loaded.digest()}
-    return seal(folder, identity | ({"encoders": encoders(networks)} if networks else {}))
+    return seal(folder, identity | ({"encoders": encoders(readers)} if readers else {}))
 
 
-def encoders(networks: Mapping[str, FittedNetwork]) -> list[dict[str, Any]]:
-    """The pretrained weights that networks start from, each once: where they come from, SHA-256 and licence."""
-    found = [dict(record.weights) for network in networks.values() for record in network.encoders.values()]
+def encoders(readers: Mapping[str, Reader]) -> list[dict[str, Any]]:
+    """The pretrained weights that predictors look through, each once: where they come from, SHA-256 and licence."""
+    found = [dict(record.weights) for reader in readers.values() for record in reader.encoders.values()]
     return [one for k, one in enumerate(found) if one not in found[:k]]
 
 
@@ -117,6 +117,8 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
                     "selected",
                     "network",
                     "stack",
+                    "boosting",
+                    "search",
                 )
                 if key in facts
             }

@@ -383,7 +383,7 @@ def test_a_network_that_never_missed_an_input_does_not_guess_without_it(tmp_path
     model = load(run)
     gone = model.predict_one({"sex": "male"})
     assert gone.status == (
-        "Radiograph is missing, and no training patient lacked it: the network has not learnt to do without"
+        "Radiograph is missing, and no training patient lacked it: the model has not learnt to do without"
     )
     image = {"xray": tmp_path / save(tmp_path / "pictures" / "new.png", picture(np.random.default_rng(3), 0.5))}
     assert model.predict_images({"sex": "male"}, image).ok
