@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ def run_tasks(
     progress: Progress | None = None,
     deadline: float | None = None,
     gpus: float = 0.0,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run `function(item)` for every item, yielding outcomes as they come (not in order).
 
     Parameters

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold
-from osml.engine import Outcome, Progress, cores, run_tasks
+from osml.engine import Progress, run_tasks
 from osml.errors import OutOfTimeError
 from osml.features.images import image_plans
 from osml.runs.directory import RunDirectory
@@ -22,10 +24,11 @@ from osml.schema.model import Schema
 from osml.study.failures import Failure
 from osml.study.tasks import FoldTask, run_fold
 
-# What follows the folds: judging and drawing take about so long, per candidate and in all, on one core.
-FINISH_S, FINISH_EACH_S = 20.0, 4.0
-# A candidate is given up once its folds, at the speed of those done, would overrun what is left by this factor.
-PATIENCE = 1.25
+# What follows the folds: judging and drawing take about so long in all and per candidate, on one core; and at least
+# this share of the limit is kept for them and for the models that are fitted to all patients.
+FINISH_S, FINISH_EACH_S, FINISH_SHARE = 20.0, 4.0, 0.15
+# A model on all patients against one on a training fold, with what belongs to it (apparent performance, explanation).
+FINAL_AGAINST_FOLD = 2.0
 
 
 @dataclass
@@ -75,54 +78,51 @@ def run_folds(
     clock: Clock,
     say: Callable[[str], None],
 ) -> FoldsDone:
-    """Run what is not stored yet; without a limit all at once, with one candidate by candidate."""
+    """Run what is not stored yet, the simplest candidates first, until the time limit leaves no more."""
     schema = loaded.schema
-    todo = {name: _tasks(schema, name, cohort, folds, run) for name in schema.predictors}
-    gpus = {name: 0.5 if name in schema.networks() else 0.0 for name in schema.predictors}
-    progress = Progress("folds", sum(map(len, todo.values())), sys.stderr, quiet)
-    if clock.limit is None:
-        tasks = [task for mine in todo.values() for task in mine]
-        outcomes = run_tasks(run_fold, tasks, workers=workers, progress=progress, gpus=max(gpus.values(), default=0.0))
-        found = [f for f in _watched(outcomes, tasks, run) if isinstance(f, Failure)]
-        return FoldsDone(_in_order(found, schema, folds), {})
+    tasks = [task for name in schema.predictors for task in _tasks(schema, name, cohort, folds, run)]
+    progress = Progress("folds", len(tasks), sys.stderr, quiet)
+    # Networks of two folds share a card; without one this is nothing.
+    gpus = 0.5 if schema.networks() else 0.0
     failures: list[Failure] = []
-    skipped: dict[str, str] = {}
-    slowest, side_by_side = 0.0, workers or cores()
-    for position, (name, tasks) in enumerate(todo.items()):
-        if not tasks:
-            continue
-        # The slowest model of all is fitted once more, to all patients, and everything is judged and drawn.
-        reserve = FINISH_S + FINISH_EACH_S * (position + 1) + 2.0 * slowest
-        began = time.monotonic()
-        if clock.left(reserve) <= 0:
-            skipped[name] = f"the time limit left none of its {len(folds)} folds"
-            say(f"skipped   {name}: {skipped[name]}")
-            continue
-        outcomes = run_tasks(
-            run_fold, tasks, workers=workers, progress=progress, deadline=clock.deadline(reserve), gpus=gpus[name]
-        )
-        done = 0
-        for failure in _watched(outcomes, tasks, run):
-            if isinstance(failure, _Late):
+    ended: set[int] = set()
+    slowest = 0.0
+    outcomes = run_tasks(
+        run_fold,
+        tasks,
+        workers=workers,
+        progress=progress,
+        deadline=clock.deadline(_reserve(clock, schema, 0)),
+        gpus=gpus,
+    )
+    with closing(outcomes):
+        for outcome in outcomes:
+            task = tasks[outcome.index]
+            if isinstance(outcome.error, OutOfTimeError):
+                continue
+            ended.add(outcome.index)
+            run.event("fold", predictor=task.predictor, fold=task.fold.name, ok=outcome.error is None)
+            if outcome.error is not None:
+                failures.append(Failure.of(task.predictor, task.fold.name, outcome))
+            else:
+                slowest = max(slowest, outcome.result)
+            if len(ended) < len(tasks) and clock.left(_reserve(clock, schema, slowest)) <= 0:
                 break
-            if failure is not None:
-                failures.append(failure)
-            done += 1
-            pace = (time.monotonic() - began) / done
-            if side_by_side <= done < len(tasks) and pace * (len(tasks) - done) > PATIENCE * clock.left(
-                reserve + 2.0 * pace
-            ):
-                break
-        if done < len(tasks):
-            skipped[name] = f"the time limit left {len(tasks) - done} of its {len(folds)} folds unfinished"
-            say(f"skipped   {name}: {skipped[name]}")
-            continue
-        slowest = max(slowest, (time.monotonic() - began) / done * min(done, side_by_side))
-    return FoldsDone(_in_order(failures, schema, folds), skipped)
+    unfinished = Counter(task.predictor for i, task in enumerate(tasks) if i not in ended)
+    skipped = {name: f"the time limit left {k} of its {len(folds)} folds" for name, k in unfinished.items()}
+    for name, why in skipped.items():
+        say(f"skipped   {name}: {why}")
+    names, places = list(schema.predictors), [fold.name for fold in folds]
+    failures.sort(key=lambda f: (names.index(f.predictor), places.index(f.stage)))
+    return FoldsDone(tuple(failures), skipped)
 
 
-class _Late:
-    """A fold that the deadline ended."""
+def _reserve(clock: Clock, schema: Schema, slowest: float) -> float:
+    """Seconds to keep for what follows the folds."""
+    if clock.limit is None:
+        return 0.0
+    needed = FINISH_S + FINISH_EACH_S * len(schema.predictors) + FINAL_AGAINST_FOLD * slowest
+    return max(needed, FINISH_SHARE * clock.limit)
 
 
 def _tasks(schema: Schema, name: str, cohort: Cohort, folds: Sequence[Fold], run: RunDirectory) -> list[FoldTask]:
@@ -134,21 +134,3 @@ def _tasks(schema: Schema, name: str, cohort: Cohort, folds: Sequence[Fold], run
             train, test = needed.of(fold.train), needed.of(fold.test).without_outcome()
             tasks.append(FoldTask(schema, name, fold, train, test, schema.validation.seed, folder))
     return tasks
-
-
-def _watched(
-    outcomes: Iterator[Outcome], tasks: Sequence[FoldTask], run: RunDirectory
-) -> Iterator[Failure | _Late | None]:
-    """One entry per fold as it ends: None where it is done."""
-    for outcome in outcomes:
-        task = tasks[outcome.index]
-        if isinstance(outcome.error, OutOfTimeError):
-            yield _Late()
-            continue
-        run.event("fold", predictor=task.predictor, fold=task.fold.name, ok=outcome.error is None)
-        yield None if outcome.error is None else Failure.of(task.predictor, task.fold.name, outcome)
-
-
-def _in_order(failures: Sequence[Failure], schema: Schema, folds: Sequence[Fold]) -> tuple[Failure, ...]:
-    names, places = list(schema.predictors), [fold.name for fold in folds]
-    return tuple(sorted(failures, key=lambda f: (names.index(f.predictor), places.index(f.stage))))

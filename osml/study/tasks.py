@@ -6,6 +6,7 @@ Runs in any process. The training cohort holds no test patient; the test cohort 
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram, with_prevalence
 from osml.predictors.radscore import FittedRadscore
 from osml.predictors.stack import FittedStack
+from osml.predictors.tabular import Tabular
 from osml.runs.extras import extra_rows, write_extras
 from osml.runs.store import PredictionRow, write_predictions
 from osml.schema.model import Schema
@@ -40,8 +42,9 @@ class FoldTask:
     folder: Path
 
 
-def run_fold(task: FoldTask) -> str:
-    """Fit, predict, store; status.json is written last, so a fold without it is not done."""
+def run_fold(task: FoldTask) -> float:
+    """Fit, predict, store; status.json is written last, so a fold without it is not done. Returns seconds taken."""
+    started = time.monotonic()
     seed = (task.seed, task.fold.repeat, task.fold.index)
     chain = fit_chain(task.schema, task.predictor, task.train, seed, work=task.folder / "unfinished")
     chain = adjusted(chain, task.schema)
@@ -53,8 +56,8 @@ def run_fold(task: FoldTask) -> str:
     extras = extra_rows(prediction, task.predictor, task.fold)
     if extras:
         write_extras(task.folder / "extras.parquet", extras)
-    if isinstance(chain.fitted, FittedNetwork):
-        write_json(task.folder / "training.json", chain.fitted.record())
+    if isinstance(chain.fitted, FittedNetwork | Tabular):
+        write_training(task.folder / "training.json", task.folder / "search.json", chain.fitted)
 
     def rows(less: Chain, called: str) -> list[PredictionRow]:
         return prediction_rows(adjusted(less, task.schema).predict(task.test), called, task.fold, task.schema)
@@ -68,7 +71,16 @@ def run_fold(task: FoldTask) -> str:
     if isinstance(chain.fitted, FittedRadscore):
         write_json(task.folder / "selection.json", chain.fitted.record())
     write_json(task.folder / "status.json", {"state": "done", "train": len(task.train), "test": len(task.test)})
-    return task.predictor
+    return time.monotonic() - started
+
+
+def write_training(training: Path, search: Path, fitted: FittedNetwork | Tabular) -> None:
+    """How training went, and where settings were searched for, every trial."""
+    record = fitted.record()
+    trials = record.pop("search", None)
+    write_json(training, record)
+    if trials is not None:
+        write_json(search, trials)
 
 
 def final_seed(schema: Schema) -> tuple[int, int, int]:
@@ -108,7 +120,7 @@ def adjusted(chain: Chain, schema: Schema) -> Chain:
     if schema.study.sampling == "cohort" or prevalence is None or isinstance(schema.target, SurvivalTarget):
         return chain
     if isinstance(chain.fitted, FittedStack) or (
-        isinstance(chain.fitted, FittedNetwork) and chain.fitted.target == "binary"
+        isinstance(chain.fitted, FittedNetwork | Tabular) and chain.fitted.target == "binary"
     ):
         return Chain(chain.name, chain.fitted.with_prevalence(prevalence.value), chain.upstream)
     if not isinstance(chain.fitted, FittedNomogram):
