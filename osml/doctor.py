@@ -18,6 +18,8 @@ FEATURES: dict[str, tuple[str, str]] = {
     "radiomics: wavelets": ("pywt", "radiomics"),
     "radiomics: pictures": ("PIL", "radiomics"),
     "radiomics: forests": ("sklearn", "radiomics"),
+    "whole slides": ("openslide", "slides"),
+    "whole slides: tiled TIFF and SVS, OME-TIFF": ("tifffile", "slides"),
     "networks": ("torch", "nets"),
     "networks: image encoders": ("timm", "nets"),
     "live peers of the full test suite": ("lifelines", "dev"),

@@ -62,7 +62,10 @@ class Shapes:
         return np.sqrt(np.maximum(1 - (self.minor / self.major) ** 2, 0.0))
 
 
-def tissue_mask(rgb: NDArray[np.uint8], *, min_area_px: float = 40.0, max_hole_px: float = 100.0) -> Found:
+def tissue_mask(
+    rgb: NDArray[np.uint8], *, min_area_px: float = 40.0, max_hole_px: float = 100.0,
+    limits: tuple[float, float] = TISSUE_DENSITY, min_colour: float = MIN_COLOUR,
+) -> Found:  # fmt: skip
     """Where tissue is.
 
     Parameters
@@ -70,11 +73,12 @@ def tissue_mask(rgb: NDArray[np.uint8], *, min_area_px: float = 40.0, max_hole_p
     rgb : uint8 (h, w, 3)
     min_area_px : smaller specks are dropped
     max_hole_px : smaller holes are filled; larger ones (fat cells, vessels, tears) stay outside
+    limits : OD between which Otsu's threshold is held
+    min_colour : OD by which tissue's densest and palest channel differ at least
 
     Notes
     -----
-    Otsu's threshold on the OD of the densest channel, averaged over 5 × 5 pixels, held between `TISSUE_DENSITY`; grey
-    and black pixels are not tissue.
+    Otsu's threshold on the OD of the densest channel, averaged over 5 × 5 pixels; grey and black pixels are not tissue.
     """
     check_rgb(rgb)
     _areas(min_area_px, max_hole_px)
@@ -82,11 +86,11 @@ def tissue_mask(rgb: NDArray[np.uint8], *, min_area_px: float = 40.0, max_hole_p
     low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     densest = _mean(DENSITY.take(low), 5)
     colour = densest - _mean(DENSITY.take(high), 5)
-    threshold = float(np.clip(otsu(densest), *TISSUE_DENSITY))
+    threshold = float(np.clip(otsu(densest), *limits))
     dense = densest > threshold
     if not dense.any():
         return Found(dense, threshold, "blank: nothing absorbs light")
-    inside = dense & (colour > MIN_COLOUR) & (high >= BLACK)
+    inside = dense & (colour > min_colour) & (high >= BLACK)
     if not inside.any():
         return Found(inside, threshold, "no colour: grey or black only")
     inside = drop_small(~drop_small(~inside, max_hole_px), min_area_px)
