@@ -202,6 +202,10 @@ class FittedBoosting:
         """How training went: for the run's folder, never for a bundle."""
         return {"rounds": self.rounds, "settings": asdict(self.settings), **self.notes}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Sent to another process without the trees that were read, which would be sent twice.
+        return {key: value for key, value in self.__dict__.items() if key != "model"}
+
     def _contrast(self, column: str) -> Float:
         """Weights of the classes, those that `column` holds against the others, (leaves,)."""
         assert self.tree is not None

@@ -32,9 +32,11 @@ from osml.evaluation.concordance import harrell_c
 from osml.evaluation.discrimination import auc
 from osml.features import settings_of
 from osml.predictors.chain import Chain, fit_chain
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.load import LoadedSchema
 from osml.schema.model import KFold, LeaveOnePatientOut, RadscorePredictor, Schema
 from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.schema.tabular import BoostingPredictor
 from osml.study.twins import TWINS, LeakyChain, LeakyRadscore, LeakyWhole, Twin, fit_twin
 
 LIMITS = (0.47, 0.53)
@@ -218,8 +220,8 @@ def light(schema: Schema) -> Schema:
     """The schema without what only costs time in the canary.
 
     Uniform shrinkage multiplies a fold's linear predictor by one positive number, so it changes no rank within a fold.
-    A network is trained from one seed. A Rad-score looks at its first region: choosing among regions repeats the same
-    steps on inner folds, and part (a) runs it in full.
+    A network is trained from one seed, and settings are not searched for. A Rad-score looks at its first region:
+    choosing among regions repeats the same steps on inner folds, and part (a) runs it in full.
     """
     data = schema.model_dump(mode="json")
     for block in data["predictors"].values():
@@ -227,6 +229,8 @@ def light(schema: Schema) -> Schema:
             block["shrink"] = "none"
         if block["kind"] == "network":
             block["seeds"] = 1
+        if "search" in block:
+            block["search"] = None
         if block["kind"] == "radscore" and block["region"] == "best":
             regions = settings_of(schema, block["inputs"][0]).regions
             block["region"] = regions[0]
@@ -344,8 +348,14 @@ def _needless(job: _Job) -> str:
     """Why a twin has nothing to show for this predictor; empty when it has."""
     if job.pipeline == "study":
         return ""
-    if isinstance(job.schema.predictors[job.predictor], NetworkPredictor | StackPredictor):
-        return "" if job.pipeline == "selection" else "networks and stacks have one twin: fitted to all patients"
+    if isinstance(
+        job.schema.predictors[job.predictor], NetworkPredictor | StackPredictor | AutogluonPredictor | BoostingPredictor
+    ):
+        return (
+            ""
+            if job.pipeline == "selection"
+            else "networks, stacks and tabular learners have one twin: fitted to all patients"
+        )
     if isinstance(job.schema.predictors[job.predictor], RadscorePredictor):
         return "" if job.pipeline == "selection" else "a Rad-score imputes nothing and is fed by nothing"
     fed = [item for item in job.schema.ancestors(job.predictor) if item in job.schema.radiomics()]

@@ -1,8 +1,9 @@
-"""Networks and stacks on all development patients: the deployed model, how it was trained, how good it looks there."""
+"""Networks, tabular learners and stacks on all development patients: how they were made and look there."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,23 @@ import numpy as np
 
 from osml.cohort.cohort import ClassOutcome, Cohort
 from osml.cohort.splits import patient_classes
-from osml.files import write_json
+from osml.predictors.boosting import FittedBoosting
 from osml.predictors.chain import Chain, fit_chain
 from osml.predictors.network import FittedNetwork
 from osml.predictors.stack import FittedStack
+from osml.predictors.tabular import Tabular
 from osml.schema.load import LoadedSchema
 from osml.study.judge import metric
 from osml.study.radscore import apparent_facts
-from osml.study.tasks import adjusted, final_seed
+from osml.study.search import search_facts
+from osml.study.tasks import adjusted, final_seed, write_training
 
 
 def develop_network(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path) -> tuple[Chain, dict[str, Any]]:
-    """Fit a network or stack for deployment; its facts for metrics.json, its training curve under `training/`."""
+    """Fit a network, tabular learner or stack for deployment.
+
+    Returns its facts for metrics.json; how it was trained stands under `training/`.
+    """
     schema = loaded.schema
     work = run / "unfinished" / name
     chain = adjusted(fit_chain(schema, name, cohort, final_seed(schema), final=True, work=work), schema)
@@ -37,8 +43,13 @@ def develop_network(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path) 
         "nomogram": {"drawn": False, "reason": "a nomogram draws a regression; this predictor is none"},
     }
     fitted = chain.fitted
+    if isinstance(fitted, FittedNetwork | Tabular):
+        write_training(run / "training" / f"{name}.json", run / "training" / f"{name}_search.json", fitted)
+    if (searched := search_facts(run, name)) is not None:
+        facts["search"] = searched
+    if isinstance(fitted, FittedBoosting):
+        facts["boosting"] = boosting_facts(fitted)
     if isinstance(fitted, FittedNetwork):
-        write_json(run / "training" / f"{name}.json", fitted.record())
         facts["network"] = {
             "inputs": list(loaded.schema.networks()[name].inputs),
             "fusion": fitted.recipe.fusion,
@@ -58,6 +69,24 @@ def develop_network(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path) 
     if isinstance(fitted, FittedStack):
         facts["stack"] = {"weights": dict(zip(fitted.names, fitted.weights, strict=True))}
     return chain, facts
+
+
+def boosting_facts(fitted: FittedBoosting) -> dict[str, Any]:
+    """How the trees were made, and what they look at."""
+    gain = fitted.model.feature_importance("gain")
+    whole = float(gain.sum())
+    return {
+        "inputs": list(fitted.spec.inputs),
+        "columns": len(fitted.spec.columns),
+        "used": len(fitted.used),
+        "rounds": fitted.rounds,
+        "settings": asdict(fitted.settings),
+        "calibration": {"kind": fitted.calibration.kind, "reason": fitted.calibration.reason},
+        "encoders": {image: record.weights["model"] for image, record in fitted.spec.encoders.items()},
+        "gain": {
+            item: float(gain[fitted.spec.places(item)].sum()) / whole if whole else 0.0 for item in fitted.spec.inputs
+        },
+    }
 
 
 def _apparent(chain: Chain, cohort: Cohort) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def show(result: FitResult, say: Say) -> None:
             say(_decision(predictor, decision))
     for predictor, facts in metrics["predictors"].items():
         sheet = facts.get("nomogram")
-        if sheet is None or (not sheet["drawn"] and "network" in facts):
+        if sheet is None or (not sheet["drawn"] and {"network", "boosting", "autogluon"} & facts.keys()):
             continue
         where = str(result.run.path / sheet["pdf"]) if sheet["drawn"] else f"not drawn: {sheet['reason']}"
         say(f"nomogram  {predictor}: {where}")

@@ -27,8 +27,10 @@ from osml.predictors.nomogram import fold_numbers
 from osml.predictors.radscore import FittedRadscore, radscore_recipe
 from osml.predictors.radscore_fit import fit_radscore
 from osml.predictors.recipe import GlmRecipe, InputRecipe, recipe_of
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.model import RadscorePredictor, Schema
 from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.schema.tabular import BoostingPredictor
 from osml.stats.impute import Imputer
 from osml.stats.select import select_univariable
 from osml.stats.terms import design_matrix
@@ -78,7 +80,7 @@ def fit_twin(
     kind: Twin, schema: Schema, name: str, cohort: Cohort, train: Sequence[str], seed: tuple[int, int, int]
 ) -> LeakyChain | LeakyRadscore | LeakyWhole:
     """Fit a twin: `cohort` holds all patients, which is the leak; only `train` should have been seen."""
-    if isinstance(schema.predictors[name], NetworkPredictor | StackPredictor):
+    if isinstance(schema.predictors[name], NetworkPredictor | StackPredictor | AutogluonPredictor | BoostingPredictor):
         return LeakyWhole(fit_chain(schema, name, cohort, seed))
     if isinstance(schema.predictors[name], RadscorePredictor):
         return _radscore_twin(schema, name, cohort, train, seed)
