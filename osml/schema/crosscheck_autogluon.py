@@ -50,7 +50,7 @@ def _one(path: tuple[Key, ...], block: Mapping[str, Any], target: Any, inner: bo
         yield Problem(path, message, "Give `inner: {folds: 5}`.")
     presets = block.get("presets")
     if presets in LONG and block.get("time_limit") is None:
-        message = f"{presets} tries 36 models in every inner fold of every fold, some of them slow"
+        message = f"{presets} tries 34 models in every inner fold of every fold, some of them slow"
         yield Problem((*path, "presets"), message, "Give `time_limit` in seconds, or use `presets: small_n`.")
 
 
