@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,7 +31,16 @@ radiomics = typer.Typer(help="Radiomic features of images with masks.", no_args_
 app.add_typer(radiomics, name="radiomics")
 
 SchemaFile = Annotated[Path, typer.Argument(metavar="SCHEMA", help="the study's YAML")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="read files that run code (AutoGluon's pickles): only from somebody you trust"),
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="override one key; repeatable")]
+Engine = Annotated[
+    Literal["auto", "local", "ray"],
+    typer.Option("--engine", help="where tasks run; auto: this machine, and long work on the cluster of --address"),
+]
+Address = Annotated[str, typer.Option("--address", metavar="HOST:PORT", help="of a running Ray cluster")]
 
 
 # Typer swallows Ctrl-C and returns this code instead.
@@ -74,6 +84,14 @@ class _ExitCodes:
         sys.exit(EXIT_INTERNAL)
 
 
+def _tasks_at(engine: Literal["auto", "local", "ray"], address: str, *folders: Path) -> AbstractContextManager[None]:
+    """Where the tasks of a command run; `folders` are written to, as is the cache."""
+    from osml.cache import default_folder
+    from osml.engine import Place, on
+
+    return on(Place(engine, address, (*folders, default_folder())), typer.echo)
+
+
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if show:
@@ -110,12 +128,15 @@ def check(
     ] = False,
     permutations: Annotated[int, typer.Option(min=2, help="for --leakage; below 200 nothing is called passed")] = 200,
     workers: Annotated[int | None, typer.Option(min=1, help="for --leakage: processes")] = None,
+    engine: Engine = "auto",
+    address: Address = "",
 ) -> None:
     """Check schema, table and sample size; with --leakage also the pipeline."""
     from osml.study.report_checks import report_checks, report_leakage
 
     if leakage:
-        bad = report_leakage(schema, set_ or (), permutations, workers, typer.echo)
+        with _tasks_at(engine, address):
+            bad = report_leakage(schema, set_ or (), permutations, workers, typer.echo)
     else:
         bad = report_checks(schema, set_ or (), typer.echo)
     if bad:
@@ -136,6 +157,8 @@ def fit(
         str | None, typer.Option(help="of `predictors: auto`: quick, standard (default), thorough")
     ] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="for all of it: 90s, 10m, 2h")] = None,
+    engine: Engine = "auto",
+    address: Address = "",
 ) -> None:
     """Fit, validate and draw every predictor of a study. The same command continues a run that was stopped."""
     from osml.nets.device import VARIABLE
@@ -144,10 +167,11 @@ def fit(
     from osml.study.terminal import show
 
     os.environ[VARIABLE] = device  # workers inherit it
-    result = run_fit(
-        schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet,
-        plan=PlanChoice(plan, preset, time_limit),
-    )  # fmt: skip
+    with _tasks_at(engine, address, runs):
+        result = run_fit(
+            schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet,
+            plan=PlanChoice(plan, preset, time_limit),
+        )  # fmt: skip
     show(result, typer.echo)
     if result.ended_badly:
         raise typer.Exit(EXIT_INTERNAL)
@@ -175,11 +199,12 @@ def predict(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="table with the schema's input columns")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write")] = Path("predictions.csv"),
     predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
+    trust: Trust = False,
 ) -> None:
     """Predict new patients: one output row per input row; rows that cannot be used are named and left empty."""
     from osml.study.predict import predict_table
 
-    bad = predict_table(run, table, out, predictor, typer.echo)
+    bad = predict_table(run, table, out, predictor, typer.echo, trust=trust)
     if bad:
         raise typer.Exit(EXIT_CHECK)
 
@@ -195,11 +220,12 @@ def nomogram(
     patient: Annotated[Path | None, typer.Option(help="table with one row: that patient's lines are drawn")] = None,
     predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
     font: Annotated[list[Path] | None, typer.Option(help="font file for other scripts; repeatable")] = None,
+    trust: Trust = False,
 ) -> None:
     """Draw or export a fitted nomogram."""
     from osml.study.nomogram_file import write_nomogram
 
-    typer.echo(f"wrote {write_nomogram(run, out, page, theme, patient, predictor, font or ())}")
+    typer.echo(f"wrote {write_nomogram(run, out, page, theme, patient, predictor, font or (), trust=trust)}")
 
 
 @app.command("app")
@@ -207,11 +233,12 @@ def app_(
     run: Annotated[Path, typer.Argument(help="run, study's folder, bundle, or folder of runs")] = Path("runs"),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser window")] = True,
+    trust: Trust = False,
 ) -> None:
     """Serve the app on this machine: predict, nomogram, performance. Ends with Ctrl-C."""
     from osml.serving.launch import serve_app
 
-    code = serve_app(run, port=port, browser=browser)
+    code = serve_app(run, port=port, browser=browser, trust=trust)
     if code:
         raise typer.Exit(EXIT_INTERNAL)
 
@@ -230,12 +257,13 @@ def explain(
     run: Annotated[Path, typer.Argument(help="run folder (or the study's folder, for its latest run)")],
     predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="folder; default: explanation/ in the run")] = None,
+    trust: Trust = False,
 ) -> None:
     """SHAP values of the final model for its training patients: figures (PDF, PNG) and their data (CSV)."""
     from osml.explanation.write import write_explanation
     from osml.runs.directory import RunDirectory
 
-    write_explanation(RunDirectory.open(run).path, predictor, out, typer.echo)
+    write_explanation(RunDirectory.open(run).path, predictor, out, typer.echo, trust=trust)
 
 
 @radiomics.command("extract")
@@ -248,13 +276,16 @@ def radiomics_extract(
     cache: Annotated[Path | None, typer.Option(help="folder; default: $OSML_CACHE or the user's cache")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
+    engine: Engine = "auto",
+    address: Address = "",
 ) -> None:
     """Extract features, one row per patient; what was computed before is not computed again."""
     from osml.radiomics.batch import extract_file
 
-    failed = extract_file(
-        images, out, settings=settings, cache=cache, workers=workers, say=typer.echo, quiet=quiet
-    )  # fmt: skip
+    with _tasks_at(engine, address, *([cache] if cache else [])):
+        failed = extract_file(
+            images, out, settings=settings, cache=cache, workers=workers, say=typer.echo, quiet=quiet
+        )  # fmt: skip
     if failed:
         raise typer.Exit(EXIT_CHECK)
 

@@ -182,9 +182,7 @@ class ClusterPool:
         self._cluster, self._ray, self._size = cluster, cluster.ray, size
         # Shipped once; a worker process reads it once.
         self._shared = [self._ray.put((function, cluster.facts, gpus))]
-        self._remote = self._ray.remote(_run).options(
-            num_cpus=1, num_gpus=gpus, max_retries=0, retry_exceptions=False, max_calls=0
-        )
+        self._remote = self._ray.remote(_run).options(num_cpus=1, num_gpus=gpus, max_retries=0, retry_exceptions=False)
         self._running: dict[Any, int] = {}
         self._looked = time.monotonic()
 
