@@ -1,6 +1,6 @@
-"""Everything that explains a network or a stack of a run, computed and written.
+"""Everything that explains a network, boosted trees or a stack of a run, computed and written.
 
-All of it is out-of-fold: each unit by the network of the fold that did not train on it.
+All of it is out-of-fold: each unit by the model of the fold that did not train on it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from osml import __version__
 from osml.cohort.cohort import ClassOutcome
 from osml.errors import NotEstimableError, OsmlError
+from osml.explanation.boosted import boosted_shap
 from osml.explanation.contributions import Contribution, contributions, scale_words
 from osml.explanation.drawing import save
 from osml.explanation.figures import dependence_figure, summary_figure
@@ -28,6 +29,7 @@ from osml.explanation.run import Explained
 from osml.files import atomic_write, read_json, write_csv, write_json
 from osml.schema.model import Schema
 from osml.schema.networks import StackPredictor
+from osml.schema.tabular import BoostingPredictor
 from osml.schema.targets import HierarchyTarget, MulticlassTarget
 
 GALLERY_VERSION = "gallery-2"
@@ -51,10 +53,13 @@ class NetworkExplanation:
     labels: Mapping[str, str]
 
 
-def network_explanation(run: Path, name: str, held: list[HeldOut] | None = None) -> NetworkExplanation:
-    """Gradient contributions, integrated gradients and SHAP values of a network; SHAP values of a stack.
+def network_explanation(
+    run: Path, name: str, held: list[HeldOut] | None = None, *, trust: bool = False
+) -> NetworkExplanation:
+    """Gradient contributions, integrated gradients and SHAP values of a network; SHAP values of trees and stacks.
 
     held : of `held_out_networks`, where they are at hand
+    trust : whether files that run code may be read, which a stack of AutoGluon's needs
     """
     schema = run_schema(run)
     reasons: dict[str, str] = {}
@@ -62,8 +67,11 @@ def network_explanation(run: Path, name: str, held: list[HeldOut] | None = None)
     if isinstance(schema.predictors[name], StackPredictor):
         reasons["contributions"] = "a stack reads scores of predictors; the numbers behind them are explained there"
         for column in _stack_columns(run, schema, name):
-            shap[column or "score"] = stack_shap(run, schema, name, column)
+            shap[column or "score"] = stack_shap(run, schema, name, column, trust=trust)
         return NetworkExplanation(name, {}, {}, shap, reasons, {})
+    if isinstance(schema.predictors[name], BoostingPredictor):
+        reasons["contributions"] = "trees have no gradient"
+        return NetworkExplanation(name, {}, {}, boosted_shap(run, schema, name), reasons, {})
     networks = held_out_networks(run, name) if held is None else held
     first = [one for one in networks if one.fold.repeat == 0]
     found: dict[str, tuple[Contribution, ...]] = {}
@@ -92,6 +100,8 @@ def write_gallery(run: Path, name: str, held: list[HeldOut] | None = None) -> di
     schema = run_schema(run)
     if isinstance(schema.predictors[name], StackPredictor):
         return {"reason": "a stack reads scores; pictures are explained by the networks that it combines"}
+    if isinstance(schema.predictors[name], BoostingPredictor):
+        return {"reason": "trees read vectors of pictures: no place in a picture can be shown for them"}
     folder = run / "report" / "figures"
     picture, record = folder / f"gallery_{name}.png", run / "explanation" / name / "gallery.json"
     facts = [GALLERY_VERSION, __version__, name]
@@ -116,15 +126,21 @@ def write_gallery(run: Path, name: str, held: list[HeldOut] | None = None) -> di
 
 
 def explain_network_run(
-    run: Path, name: str, *, out: Path | None = None, say: Callable[[str], None] | None = None
+    run: Path,
+    name: str,
+    *,
+    out: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    trust: bool = False,
 ) -> dict[str, Any]:
-    """Explain a network or stack of a run and write figures and tables.
+    """Explain a network, boosted trees or a stack of a run and write figures and tables.
 
     Parameters
     ----------
     run : folder of a run whose folds are fitted
     out : of all but the gallery; default `explanation/<name>` in the run. It holds patients' ids, as the run does
     say : receives a line per result
+    trust : see `network_explanation`
 
     Returns
     -------
@@ -133,8 +149,8 @@ def explain_network_run(
     """
     tell = say or (lambda _: None)
     schema = run_schema(run)
-    stack = isinstance(schema.predictors[name], StackPredictor)
-    held = None if stack else held_out_networks(run, name)
+    other = isinstance(schema.predictors[name], StackPredictor | BoostingPredictor)
+    held = None if other else held_out_networks(run, name)
     found = network_explanation(run, name, held)
     folder = out or run / "explanation" / name
     files: list[str] = []

@@ -12,18 +12,23 @@ from osml.explanation.networks import explain_network_run
 from osml.explanation.run import explain_run
 from osml.files import write_csv
 from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.schema.tabular import BoostingPredictor
 
 
-def write_explanation(run: Path, predictor: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
+def write_explanation(
+    run: Path, predictor: str | None, out: Path | None, say: Callable[[str], None], *, trust: bool = False
+) -> Path:
     """Figures and CSV of a run's final model; the contributions of every training unit stand in contributions.csv.
 
-    Networks and stacks are explained out-of-fold, see `explain_network_run`.
+    Networks, boosted trees and stacks are explained out-of-fold, see `explain_network_run`.
 
     Parameters
     ----------
     run : folder of a finished run
     predictor : default: the one that the study chose, else the first of the schema that was fitted
     out : default `explanation/<predictor>` in the run; it holds patients' ids, as the run does
+    trust : whether files that run code may be read, see `osml.predictors.registry.load_predictor`; AutoGluon's own
+        contributions were stored when it was fitted and need none, what it feeds does
 
     Returns
     -------
@@ -33,12 +38,13 @@ def write_explanation(run: Path, predictor: str | None, out: Path | None, say: C
     schema = run_schema(run)
     if predictor is None:
         predictor = next((n for n in schema.predictors if (run / "bundle" / "predictors" / n).is_dir()), None)
-    if predictor in schema.predictors and isinstance(schema.predictors[predictor], (NetworkPredictor, StackPredictor)):
-        found = explain_network_run(run, predictor, out=out, say=say)
-        say("          out-of-fold: each unit by the network of the fold that did not train on it")
+    held_out = NetworkPredictor | StackPredictor | BoostingPredictor
+    if predictor in schema.predictors and isinstance(schema.predictors[predictor], held_out):
+        found = explain_network_run(run, predictor, out=out, say=say, trust=trust)
+        say("          out-of-fold: each unit by the model of the fold that did not train on it")
         say(f"written   {found['folder']}")
         return Path(found["folder"])
-    explained = explain_run(run, predictor)
+    explained = explain_run(run, predictor, trust=trust)
     folder = out or run / "explanation" / explained.predictor
     median, high = typical_units(explained)
     figures = {

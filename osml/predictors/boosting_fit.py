@@ -5,10 +5,9 @@ Patients are whole in every fold. The table itself is label-free and row-local, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,106 +17,21 @@ from osml.errors import NotEstimableError
 from osml.nets.calibrate import fit_platt, fit_temperature
 from osml.nets.label_tree import flatten, leaf_labels
 from osml.predictors.boosting import FittedBoosting
-from osml.predictors.boosting_trees import (
-    MOST_ROUNDS,
-    PATIENCE,
-    Goal,
-    Settings,
-    filled,
-    grow,
-    grown,
-    held_out_loss,
-    raw_scores,
-    stand_ins,
-)
+from osml.predictors.boosting_inner import Inner, Training, inner_trees
+from osml.predictors.boosting_trees import Goal, Settings, filled, grown, raw_scores, stand_ins
 from osml.predictors.contract import Design
 from osml.predictors.inner import fold_rows, training_folds, why_none
 from osml.predictors.network import Calibration
 from osml.predictors.search import Report, Span, Values, search
-from osml.predictors.table import TableColumn, fit_table
+from osml.predictors.table import fit_table
 from osml.schema.model import Schema
 from osml.schema.tabular import BoostingPredictor
 from osml.stats.cox import baseline_hazard, fit_cox
-
-if TYPE_CHECKING:
-    import lightgbm
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.intp]
 # Where no inner fold can be used and the schema states no number.
 USUAL_ROUNDS = 100
-
-
-@dataclass(frozen=True)
-class Training:
-    """The table of all training units and what is learnt from it.
-
-    x : as the design gives it, NaN where missing
-    folds : (rows inside, rows outside) of each inner fold
-    rounds : as the schema states; None: the inner folds decide
-    """
-
-    x: Float
-    columns: tuple[TableColumn, ...]
-    goal: Goal
-    folds: tuple[tuple[Rows, Rows], ...]
-    rounds: int | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class FoldTrees:
-    """Trees grown inside one inner fold.
-
-    curve : held-out loss after each round; count : what it is divided by
-    """
-
-    model: lightgbm.Booster
-    stand_in: Float
-    inside: Rows
-    outside: Rows
-    curve: Float
-    count: float
-
-
-@dataclass(frozen=True)
-class Inner:
-    """What the inner folds say of one setting."""
-
-    trees: tuple[FoldTrees, ...]
-    stated: int | None
-
-    @cached_property
-    def curve(self) -> Float:
-        """Mean held-out loss of all folds after each round; a fold that ended early keeps its last value."""
-        longest = max(len(one.curve) for one in self.trees)
-        padded = [np.append(one.curve, np.full(longest - len(one.curve), one.curve[-1])) for one in self.trees]
-        total = sum(one.count for one in self.trees)
-        return np.sum(padded, axis=0) / max(total, 1.0)
-
-    @property
-    def rounds(self) -> int:
-        """The number of rounds that is stated, or has the lowest mean loss."""
-        return int(np.argmin(self.curve)) + 1 if self.stated is None else self.stated
-
-    @property
-    def loss(self) -> float:
-        """Mean held-out loss after that many."""
-        return float(self.curve[min(self.rounds, len(self.curve)) - 1])
-
-    def outputs(self, training: Training) -> Float:
-        """Outputs for every unit by trees that were grown without its patient, (n, outputs); NaN where there are none.
-
-        A log hazard is measured from the mean of the units that its trees were grown on.
-        """
-        goal = training.goal
-        out = np.full((len(goal), goal.outputs), np.nan)
-        for one in self.trees:
-            x = filled(training.x, one.stand_in)
-            found = raw_scores(one.model, x, goal.outputs, rounds=self.rounds)
-            centre = found[one.inside].mean() if goal.kind == "survival" else 0.0
-            out[one.outside] = found[one.outside] - centre
-        return out
 
 
 def fit_boosting(
@@ -188,44 +102,6 @@ def spans(n: int) -> dict[str, Span]:
     }
 
 
-def inner_trees(training: Training, settings: Settings, report: Report | None = None) -> Inner | None:
-    """Trees of every inner fold that can be learnt from; None where none can.
-
-    report : told the mean loss after each fold but the last
-    """
-    found: list[FoldTrees] = []
-    for k, (inside, outside) in enumerate(training.folds):
-        try:
-            found.append(_fold_trees(training, settings, inside, outside))
-        except NotEstimableError:  # one outcome, nothing that varies: such a fold ends no other
-            continue
-        if report is not None and k + 1 < len(training.folds):
-            report(Inner(tuple(found), training.rounds).loss)
-    return Inner(tuple(found), training.rounds) if found else None
-
-
-def _fold_trees(training: Training, settings: Settings, inside: Rows, outside: Rows) -> FoldTrees:
-    goal = training.goal
-    stand_in = stand_ins(training.x[inside], training.columns)
-    x = filled(training.x, stand_in)
-    # Risk sets hold the units inside as well.
-    needed = np.arange(len(goal)) if goal.kind == "survival" else outside
-    raw, rows = np.zeros((len(goal), goal.outputs)), x[needed]
-    losses: list[float] = []
-    model, count, best = None, 0.0, 0
-    most = training.rounds or MOST_ROUNDS
-    for done, model in enumerate(grow(goal.take(inside), x[inside], training.columns, settings, training.seed)):
-        raw[needed] += raw_scores(model, rows, goal.outputs, first=done, rounds=1)
-        loss, count = held_out_loss(goal, raw, inside, outside)
-        losses.append(loss)
-        best = done if loss < losses[best] else best
-        if done + 1 == most or (training.rounds is None and done - best >= PATIENCE):
-            break
-    if model is None:
-        raise NotEstimableError("no tree can be grown: too few training units for one split")
-    return FoldTrees(model, stand_in, inside, outside, np.array(losses), count)
-
-
 def _searched(
     training: Training, default: Settings, trials: int, seed: int, file: Path | None
 ) -> tuple[Settings, dict[str, Any]]:
@@ -253,7 +129,7 @@ def _calibrated(
 ) -> FittedBoosting:
     """With calibration and baseline, from inner out-of-fold outputs where there are any."""
     goal = training.goal
-    held = inner.outputs(training) if inner is not None and block.calibrate else None
+    held = inner.outputs(goal) if inner is not None and block.calibrate else None
     good = np.flatnonzero(np.isfinite(held).all(axis=1)) if held is not None else np.empty(0, dtype=np.intp)
     reason = "" if len(good) else "not asked for" if not block.calibrate else why_none(schema)
     if goal.kind == "survival":

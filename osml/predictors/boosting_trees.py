@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.intp]
-MOST_ROUNDS, PATIENCE = 1000, 50
 # Few rows have few quantiles worth a cut, and a histogram costs what it has bins.
 MOST_BINS = 63
 # Up to so many levels a split sets one against the others; above, LightGBM sorts them by their gradients.

@@ -132,6 +132,8 @@ def _model(found: dict[str, Any]) -> str:
         return f"not fitted to all patients ({_plain(no_model(found))})"
     if "network" in found:
         return _network(found["network"])
+    if "boosting" in found:
+        return _boosting(found["boosting"], found.get("search"))
     if "stack" in found:
         weights = ", ".join(f"{_plain(name)} {weight:.2f}" for name, weight in found["stack"]["weights"].items())
         return f"stack of {weights}"
@@ -162,6 +164,23 @@ def _network(found: dict[str, Any]) -> str:
     parts.append(f"calibrated: {found['calibration']['kind']}{reason}")
     if found.get("abstain") is not None:
         parts.append(f"may leave units undecided; accepted share of wrong sets {found['abstain']:g}")
+    return "; ".join(parts)
+
+
+def _boosting(found: dict[str, Any], search: dict[str, Any] | None) -> str:
+    settings = found["settings"]
+    parts = [
+        f"boosted trees of {', '.join(_plain(i) for i in found['inputs'])}",
+        f"{plural(found['rounds'], 'round')} of at most {settings['leaves']} leaves",
+        f"{plural(found['columns'], 'column')}, {found['used']} of them looked at",
+    ]
+    if found["encoders"]:
+        encoders = ", ".join(f"{_plain(i)} by {_plain(model)}" for i, model in found["encoders"].items())
+        parts.append(f"frozen encoders: {encoders}")
+    reason = f" ({_plain(found['calibration']['reason'])})" if found["calibration"]["reason"] else ""
+    parts.append(f"calibrated: {found['calibration']['kind']}{reason}")
+    if search is not None:
+        parts.append(f"settings searched for: {plural(search['trials'], 'trial')} in each training set")
     return "; ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What moves predictions of networks and stacks, out-of-fold: figures, and where the galleries lie."""
+"""What moves predictions of networks, boosted trees and stacks, out-of-fold: figures, and where the galleries lie."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from osml.report.html import Markup, tag
 from osml.report.run import Run
 from osml.report.shap import one_line, readable, with_room
 from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.schema.tabular import BoostingPredictor
 
 _WIDTH = 26  # characters of a line beside an axis
 _HELD = "Out-of-fold: each unit by the model that did not train on it. "
@@ -24,7 +25,7 @@ _HELD = "Out-of-fold: each unit by the model that did not train on it. "
 
 def explains(run: Run, name: str) -> bool:
     """Whether this module explains a predictor."""
-    return isinstance(run.schema.predictors[name], (NetworkPredictor, StackPredictor))
+    return isinstance(run.schema.predictors[name], (NetworkPredictor, StackPredictor, BoostingPredictor))
 
 
 def explained_exhibits(run: Run, name: str) -> list[Exhibit]:

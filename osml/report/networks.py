@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from osml.report.boosting import search_table
 from osml.report.classes import DIGITS, LABELS, Cells, Path, capital, span, value
 from osml.report.exhibit import Exhibit
 from osml.report.html import Markup, join, number, table, tag
@@ -37,7 +38,8 @@ def section(run: Run, gates: Sequence[Exhibit], figures: Callable[[Sequence[Exhi
         parts = [_ablation(name, facts), _seeds(name, facts), _patterns(run, name, facts), _undecided(name, facts)]
         out += [tag("h3", name), *(part for part in parts if part is not None)]
         out += [figures([e for e in gates if e.name == f"gates_{name}"])]
-    return out
+    searched = search_table(run, networks(run))
+    return [*out, searched] if searched is not None else out
 
 
 def _made(run: Run) -> Markup:

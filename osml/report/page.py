@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from osml.explanation.drawing import inline_svg
-from osml.report import classes, networks, radiomics, tables
+from osml.report import boosting, classes, networks, radiomics, tables
 from osml.report.exhibit import Exhibit
 from osml.report.explained import gallery_notes
 from osml.report.html import Markup, details, join, table, tag
@@ -104,6 +104,7 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
         ("decision", "Decision curve", withheld or [_decision(run), _figures(exhibits.decision)]),
         ("survival", "Survival", [_figures(exhibits.survival)]) if exhibits.survival else None,
         ("networks", "Networks", networks.section(run, exhibits.gates, _figures)) if told else None,
+        ("boosting", "Boosted trees", boosting.section(run)) if boosting.boosted(run) else None,
         ("nomogram", "Nomogram", _nomograms(run)),
         ("explanation", "What the model does", [_explanation(), *gallery_notes(run), _figures(exhibits.explanation)]),
         ("checks", "Checks", [*tables.checks(run)]),
@@ -176,6 +177,8 @@ def _no_regression(facts: Mapping[str, Any]) -> str:
         return "its features stand under Images and radiomics"
     if "network" in facts:
         return "a network has no coefficients; what each input adds stands under Networks"
+    if "boosting" in facts:
+        return "boosted trees have no coefficients; what each input adds stands under What the model does"
     if "stack" in facts:
         return "it combines whole predictors; their weights stand under Networks"
     return no_model(facts, "not made")
@@ -219,8 +222,8 @@ def _explanation() -> Markup:
     return tag(
         "p",
         "How the final model's inputs move its prediction, for the patients it was fitted to. It explains the model; "
-        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's. Networks and "
-        "stacks are explained by those of the folds, for patients that they were not fitted to.",
+        "it is no evidence of performance or of cause. A contribution of 0 is the average patient's. Networks, "
+        "boosted trees and stacks are explained by those of the folds, for patients that they were not fitted to.",
     )
 
 
