@@ -42,10 +42,14 @@ def leaves(item: int) -> int:
     raise SystemExit(4)
 
 
-def killed(item: int) -> int:
-    if item == 2:
+def killed(item: tuple[int, Path | None]) -> int:
+    """Kills its own process: always (2), or the first time (3)."""
+    number, seen = item
+    if number == 2 or (seen is not None and not seen.exists()):
+        if seen is not None:
+            seen.write_text("")
         os.kill(os.getpid(), signal.SIGKILL)
-    return item
+    return number
 
 
 def threads(_: int) -> list[int]:
@@ -129,30 +133,17 @@ def test_an_exit_inside_a_task_is_not_swallowed() -> None:
         gathered(leaves, [0], workers=1)
 
 
-def test_a_task_whose_worker_dies_twice_is_named_and_the_others_go_on() -> None:
-    done = gathered(killed, list(range(6)), workers=2)
+def test_a_task_whose_worker_dies_is_run_again_and_once_more_is_named(tmp_path: Path) -> None:
+    done = gathered(killed, [(i, tmp_path / "seen" if i == 3 else None) for i in range(6)], workers=2)
     assert [outcome.result for outcome in done] == [0, 1, None, 3, 4, 5]
     assert isinstance(done[2].error, WorkerLostError)
     assert "was killed by SIGKILL, twice" in str(done[2].error)
 
 
-def dies_once(folder: Path) -> str:
-    seen = folder / "seen"
-    if not seen.exists():
-        seen.write_text("")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "survived"
-
-
-def test_a_task_is_run_again_when_its_worker_dies(tmp_path: Path) -> None:
-    (outcome,) = run_tasks(dies_once, [tmp_path], workers=2)
-    assert outcome.result == "survived"
-
-
 def endless(folder: Path) -> None:
     """Starts a process of its own, and is in the middle of an atomic write."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    (folder / "pids").write_text(f"{os.getpid()} {child.pid}")
+    (folder / "pids").write_text(f"{os.getpid()} {child.pid}.")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.replace", lambda *_: time.sleep(600))
         atomic_write(folder / "result.txt", "half")
@@ -161,7 +152,7 @@ def endless(folder: Path) -> None:
 def stubborn(folder: Path) -> None:
     """Does not end when asked to."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    (folder / "pids").write_text(f"{os.getpid()}")
+    (folder / "pids").write_text(f"{os.getpid()}.")
     time.sleep(600)
 
 
@@ -183,19 +174,31 @@ def by_name(item: tuple[str, Path]) -> str:
 
 
 def pids(folder: Path) -> list[int]:
-    return [int(pid) for pid in (folder / "pids").read_text().split()]
+    return [int(pid) for pid in (folder / "pids").read_text().rstrip(".").split()]
 
 
-def test_at_the_deadline_unfinished_tasks_end_for_good(tmp_path: Path) -> None:
-    items = [(name, tmp_path / f"{i}") for i, name in enumerate(["fast", "endless", "stubborn", "fast"])]
-    done = gathered(by_name, items, workers=2, deadline=time.monotonic() + 6)
+class Clock:
+    """Stands still until the files are there; a deadline of 1 then comes whatever the load of this machine."""
+
+    def __init__(self, *files: Path) -> None:
+        self.files = files
+
+    def monotonic(self) -> float:
+        return 2.0 if all(file.exists() and file.read_text().endswith(".") for file in self.files) else 0.5
+
+
+def test_at_the_deadline_unfinished_tasks_end_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / f"{i}" for i in range(4)]
+    items = list(zip(["fast", "endless", "stubborn", "fast"], folders, strict=True))
+    monkeypatch.setattr("osml.engine.run.time", Clock(folders[1] / "pids", folders[2] / "pids"))
+    done = gathered(by_name, items, workers=2, deadline=1.0)
     assert done[0].result == "fast"
     assert all(isinstance(outcome.error, OutOfTimeError) for outcome in done[1:])
-    for i, processes in ((1, 2), (2, 1)):
-        assert len(pids(tmp_path / f"{i}")) == processes
-        assert all(gone(pid) for pid in pids(tmp_path / f"{i}"))
-        assert [path.name for path in (tmp_path / f"{i}").iterdir()] == ["pids"]
-    assert not (tmp_path / "3").exists()
+    for folder, processes in ((folders[1], 2), (folders[2], 1)):
+        assert len(pids(folder)) == processes
+        assert all(gone(pid) for pid in pids(folder))
+        assert [path.name for path in folder.iterdir()] == ["pids"]
+    assert not folders[3].exists()
 
 
 def test_a_deadline_in_the_past_begins_nothing(tmp_path: Path) -> None:
@@ -216,7 +219,7 @@ def test_with_a_deadline_all_tasks_run_in_workers_and_give_the_same(alone: list[
 def test_leaving_the_outcomes_ends_the_workers(tmp_path: Path) -> None:
     tasks = run_tasks(by_name, [("fast", tmp_path / "a"), ("endless", tmp_path / "b")], workers=2)
     assert next(tasks).result == "fast"
-    while not (tmp_path / "b" / "pids").exists() or len(pids(tmp_path / "b")) < 2:
+    while Clock(tmp_path / "b" / "pids").monotonic() < 1:
         time.sleep(0.05)
     tasks.close()  # type: ignore[attr-defined]
     assert all(gone(pid) for pid in pids(tmp_path / "b"))
@@ -239,14 +242,14 @@ def unsendable(_: int) -> object:
 
 @pytest.mark.parametrize("function, words", [(unreadable, "UnreadableError: onetwo"), (unsendable, "cannot be sent")])
 def test_what_cannot_cross_processes_is_a_failure_of_its_task(function: Any, words: str) -> None:
-    (outcome,) = run_tasks(function, [0], deadline=time.monotonic() + 600)
+    (outcome,) = run_tasks(function, [0], workers=2)
     assert words in str(outcome.error)
     assert "in un" in outcome.traceback or "pickle" in outcome.traceback
 
 
 def test_workers_that_cannot_start_are_an_error_of_the_call() -> None:
     with pytest.raises(OsmlError, match="cannot be started"):
-        gathered(partial(first_of, Poison()), [0], workers=1, deadline=time.monotonic() + 600)
+        gathered(partial(first_of, Poison()), [0], workers=2)
 
 
 class Poison:
@@ -257,7 +260,55 @@ class Poison:
 
 
 def first_of(shared: Any, item: int) -> Any:
-    return shared
+    return shared[item]
+
+
+def test_what_a_partial_binds_reaches_the_workers() -> None:
+    function = partial(first_of, ["a", "b", "c"])
+    assert [outcome.result for outcome in gathered(function, [0, 1, 2], workers=2)] == ["a", "b", "c"]
+
+
+ESCAPES = """
+import sys
+from osml.engine import run_tasks
+from test_engine import by_name
+if __name__ == "__main__":
+    outcomes = run_tasks(by_name, [("fast", Path("a")), ("endless", Path("b"))], workers=2)
+    next(outcomes)
+    raise RuntimeError("the caller's own")
+"""
+
+
+def test_a_caller_that_raises_ends_with_its_workers(tmp_path: Path) -> None:
+    # The traceback holds the generator to the end of the interpreter, which waits for its processes.
+    script = tmp_path / "script.py"
+    script.write_text("from pathlib import Path" + ESCAPES)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    ended = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "RuntimeError: the caller's own" in ended.stderr
+    assert ended.returncode == 1
+
+
+def test_a_killed_caller_leaves_no_worker(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from pathlib import Path" + ESCAPES.replace("    raise", "    list(outcomes)\n    raise"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environment) as caller:
+        while Clock(tmp_path / "b" / "pids").monotonic() < 1:
+            time.sleep(0.05)
+        caller.kill()
+    until = time.monotonic() + 30
+    while not all(gone(pid) for pid in pids(tmp_path / "b")) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert all(gone(pid) for pid in pids(tmp_path / "b"))
 
 
 def test_nothing_to_do_yields_nothing() -> None:
