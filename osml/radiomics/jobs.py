@@ -14,7 +14,7 @@ import pandas as pd
 
 from osml.cache import Cache, content_key, default_folder
 from osml.engine import Progress, cores, run_tasks
-from osml.errors import InvalidInputError, MissingExtraError, OsmlError
+from osml.errors import InvalidInputError, MissingExtraError, OsmlError, WorkerLostError
 from osml.files import sha256_file
 from osml.imaging.errors import ImagingError
 from osml.imaging.read import image_files, read_image, read_mask
@@ -233,6 +233,8 @@ def _content(path: Path) -> str | OSError | ImagingError:
 def _failure(error: BaseException, job: Job) -> Failure:
     if isinstance(error, MemoryError):
         return Failure("memory", f"{job.patient}: {job.image}: not enough memory for this image")
+    if isinstance(error, WorkerLostError):
+        return Failure("memory", f"{job.patient}: {job.image}: {error.what}")
     if isinstance(error, OSError):
         return Failure("unreadable", f"{job.patient}: {error}")
     reason = str(getattr(error, "reason", "refused"))
