@@ -14,7 +14,7 @@ from osml.errors import OsmlError
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Figure, Grid, Results, results_of
 from osml.serving import Model, available_predictors, find_bundles, load, manifest_hash
-from osml.serving.launch import RUN_VARIABLE
+from osml.serving.launch import RUN_VARIABLE, TRUST_VARIABLE
 
 MAX_MODELS = 4
 MAX_ROWS = 40
@@ -42,9 +42,9 @@ def small(text: object) -> str:
 
 
 @st.cache_resource(max_entries=MAX_MODELS, show_spinner="Verifying the bundle …")
-def _loaded(folder: str, manifest: str, predictor: str) -> Model:
+def _loaded(folder: str, manifest: str, predictor: str, trust: bool) -> Model:
     # `manifest` is part of the key: a bundle that was made again is loaded again.
-    return load(folder, predictor)
+    return load(folder, predictor, trust=trust)
 
 
 def choose_model() -> Model:
@@ -62,7 +62,8 @@ def choose_model() -> Model:
             st.error("This run has no model: every predictor failed.")
             st.stop()
         predictor = st.sidebar.selectbox("Model", predictors, format_func=plain, key=f"model of {bundle}")
-        return _loaded(str(bundle), manifest_hash(bundle), predictor)
+        trust = os.environ.get(TRUST_VARIABLE) == "yes"
+        return _loaded(str(bundle), manifest_hash(bundle), predictor, trust)
     raise AssertionError("refusals() stops the page")
 
 

@@ -70,10 +70,11 @@ def network_shap(held: Sequence[HeldOut], schema: Schema, name: str, column: str
     )
 
 
-def stack_shap(run: Path, schema: Schema, name: str, column: str | None = None) -> Explained:
+def stack_shap(run: Path, schema: Schema, name: str, column: str | None = None, *, trust: bool = False) -> Explained:
     """Contributions of the predictors of a stack, out-of-fold, against training units.
 
     column : a class; none for binary and survival targets
+    trust : whether files that run code may be read, where one of the predictors has such files
     """
     cohort = run_cohort(run, schema, name)
     inputs = schema.predictors[name].inputs
@@ -81,7 +82,7 @@ def stack_shap(run: Path, schema: Schema, name: str, column: str | None = None) 
     scores: list[Float] = []
     units: list[str] = []
     for fold in done_folds(run, name, 1):
-        chain = load_chain(schema, name, run / "folds" / fold.name / name)
+        chain = load_chain(schema, name, run / "folds" / fold.name / name, trust=trust)
         stack = chain.fitted
         assert isinstance(stack, FittedStack)
         train, test = cohort.of(fold.train).without_outcome(), cohort.of(fold.test).without_outcome()

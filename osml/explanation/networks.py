@@ -16,6 +16,7 @@ from typing import Any
 from osml import __version__
 from osml.cohort.cohort import ClassOutcome
 from osml.errors import NotEstimableError, OsmlError
+from osml.explanation.autogluon import autogluon_shap
 from osml.explanation.boosted import boosted_shap
 from osml.explanation.contributions import Contribution, contributions, scale_words
 from osml.explanation.drawing import save
@@ -27,6 +28,7 @@ from osml.explanation.network_figures import contribution_figure, contribution_r
 from osml.explanation.network_shap import network_shap, stack_shap
 from osml.explanation.run import Explained
 from osml.files import atomic_write, read_json, write_csv, write_json
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.model import Schema
 from osml.schema.networks import StackPredictor
 from osml.schema.tabular import BoostingPredictor
@@ -72,6 +74,9 @@ def network_explanation(
     if isinstance(schema.predictors[name], BoostingPredictor):
         reasons["contributions"] = "trees have no gradient"
         return NetworkExplanation(name, {}, {}, boosted_shap(run, schema, name), reasons, {})
+    if isinstance(schema.predictors[name], AutogluonPredictor):
+        reasons["contributions"] = "AutoGluon's models have no gradient"
+        return NetworkExplanation(name, {}, {}, autogluon_shap(run, schema, name), reasons, {})
     networks = held_out_networks(run, name) if held is None else held
     first = [one for one in networks if one.fold.repeat == 0]
     found: dict[str, tuple[Contribution, ...]] = {}
@@ -102,6 +107,8 @@ def write_gallery(run: Path, name: str, held: list[HeldOut] | None = None) -> di
         return {"reason": "a stack reads scores; pictures are explained by the networks that it combines"}
     if isinstance(schema.predictors[name], BoostingPredictor):
         return {"reason": "trees read vectors of pictures: no place in a picture can be shown for them"}
+    if isinstance(schema.predictors[name], AutogluonPredictor):
+        return {"reason": "AutoGluon reads vectors of pictures: no place in a picture can be shown for it"}
     folder = run / "report" / "figures"
     picture, record = folder / f"gallery_{name}.png", run / "explanation" / name / "gallery.json"
     facts = [GALLERY_VERSION, __version__, name]
@@ -149,9 +156,9 @@ def explain_network_run(
     """
     tell = say or (lambda _: None)
     schema = run_schema(run)
-    other = isinstance(schema.predictors[name], StackPredictor | BoostingPredictor)
+    other = isinstance(schema.predictors[name], StackPredictor | BoostingPredictor | AutogluonPredictor)
     held = None if other else held_out_networks(run, name)
-    found = network_explanation(run, name, held)
+    found = network_explanation(run, name, held, trust=trust)
     folder = out or run / "explanation" / name
     files: list[str] = []
     if found.contributions:

@@ -78,7 +78,7 @@ class Explained:
     units: tuple[str, ...]
 
 
-def explain_run(run: Path, predictor: str | None = None) -> Explained:
+def explain_run(run: Path, predictor: str | None = None, *, trust: bool = False) -> Explained:
     """SHAP values of a run's final model for all its training units.
 
     Logistic and Cox models are explained exactly. Any other predictor is explained by coalitions of its inputs, whose
@@ -88,9 +88,12 @@ def explain_run(run: Path, predictor: str | None = None) -> Explained:
     ----------
     run : folder of a run
     predictor : default: the one that the study chose, else the first of the schema that was fitted
+    trust : whether files that run code may be read, where a predictor that feeds this one has such files
 
     Raises
     ------
+    TrustError
+        There are some, and `trust` is false.
     RunError
         No such predictor, or it failed on all patients.
     NotEstimableError
@@ -110,7 +113,7 @@ def explain_run(run: Path, predictor: str | None = None) -> Explained:
     whole = load_cohort(run / "cohort" / "cohort.parquet")
     folds = folds_from_json(read_json(run / "splits.json"))
     cohort = whole.of(development_patients(whole, folds, schema.validation.split))
-    chain = load_chain(schema, predictor, place)
+    chain = load_chain(schema, predictor, place, trust=trust)
     scale = "log hazard" if isinstance(schema.target, SurvivalTarget) else "log odds"
     if isinstance(chain.fitted, FittedNomogram):
         means = np.array(read_json(place / "background.json")["means"])

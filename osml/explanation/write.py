@@ -11,6 +11,7 @@ from osml.explanation.held_out import run_schema
 from osml.explanation.networks import explain_network_run
 from osml.explanation.run import explain_run
 from osml.files import write_csv
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.networks import NetworkPredictor, StackPredictor
 from osml.schema.tabular import BoostingPredictor
 
@@ -20,7 +21,7 @@ def write_explanation(
 ) -> Path:
     """Figures and CSV of a run's final model; the contributions of every training unit stand in contributions.csv.
 
-    Networks, boosted trees and stacks are explained out-of-fold, see `explain_network_run`.
+    Networks, tabular learners and stacks are explained out-of-fold, see `explain_network_run`.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def write_explanation(
     schema = run_schema(run)
     if predictor is None:
         predictor = next((n for n in schema.predictors if (run / "bundle" / "predictors" / n).is_dir()), None)
-    held_out = NetworkPredictor | StackPredictor | BoostingPredictor
+    held_out = NetworkPredictor | StackPredictor | BoostingPredictor | AutogluonPredictor
     if predictor in schema.predictors and isinstance(schema.predictors[predictor], held_out):
         found = explain_network_run(run, predictor, out=out, say=say, trust=trust)
         say("          out-of-fold: each unit by the model of the fold that did not train on it")

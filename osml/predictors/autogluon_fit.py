@@ -241,6 +241,7 @@ def _memory(limit: float) -> Iterator[None]:
 
 def _task(schema: Schema, cohort: Cohort, seed: np.random.SeedSequence) -> _Task:
     outcome = cohort.outcome
+    names: tuple[str, ...]
     if isinstance(outcome, BinaryOutcome):
         names, label = (outcome.negative, outcome.positive), outcome.y.astype(np.intp)
     elif isinstance(outcome, ClassOutcome):

@@ -36,7 +36,7 @@ class Frame:
 
     def absent(self, x: Float) -> dict[str, NDArray[np.bool_]]:
         """Units that lack an input as a whole, bool (n,) by input."""
-        return {name: np.isnan(x[:, self.table.places(name)]).all(axis=1) for name in self.table.inputs}
+        return {name: np.all(np.isnan(x[:, self.table.places(name)]), axis=1) for name in self.table.inputs}
 
     def make(self, x: Float) -> DataFrame:
         """The frame of a matrix of the table, (n, columns).
@@ -50,7 +50,7 @@ class Frame:
             values = np.where(np.isnan(x[:, j]), self.fills[j], x[:, j])
             if column.kind == "category":
                 names = [str(k) for k in range(len(column.levels))]
-                columns[f"c{j}"] = pd.Categorical.from_codes(values.astype(np.intp), categories=names)
+                columns[f"c{j}"] = pd.Categorical.from_codes(values.astype(np.intp), categories=pd.Index(names))
             else:
                 columns[f"c{j}"] = values
         gone = self.absent(x)

@@ -119,7 +119,14 @@ def fit_chain(
     return Chain(name, fitted, links)
 
 
-def load_chain(schema: Schema, name: str, folder: Path) -> Chain:
-    """Inverse of `Chain.save`."""
-    links = tuple(load_chain(schema, source, folder / "upstream" / source) for source in upstream_of(schema, name))
-    return Chain(name, load_predictor(schema, name, folder), links)
+def load_chain(schema: Schema, name: str, folder: Path, *, trust: bool = False) -> Chain:
+    """Inverse of `Chain.save`.
+
+    Parameters
+    ----------
+    trust : whether files that run code may be read, see `load_predictor`; without it a TrustError where there are some
+    """
+    links = tuple(
+        load_chain(schema, source, folder / "upstream" / source, trust=trust) for source in upstream_of(schema, name)
+    )
+    return Chain(name, load_predictor(schema, name, folder, trust=trust), links)

@@ -1,7 +1,10 @@
-"""The bundle: what another hospital or the app loads. JSON and drawings only, all hashed, nothing about a patient.
+"""The bundle: what another hospital or the app loads. JSON and drawings, all hashed, nothing about a patient.
 
 `manifest.json` names every file with its SHA-256; a changed, missing or added file and a newer format are refused with
 their own messages. Golden cases are synthetic, drawn from the printed axes, and are replayed before anything is served.
+
+Files that run code when they are read (AutoGluon's pickles) lie in folders called `untrusted`; the manifest lists them.
+Opening a bundle hashes them and reads none of them as what they are.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from osml.files import read_json, sha256_file, write_json
 FORMAT = "osml.bundle"
 VERSION = 1
 MANIFEST = "manifest.json"
+UNTRUSTED = "untrusted"
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,19 @@ def seal(folder: Path, facts: dict[str, Any]) -> Bundle:
         if p.is_file() and p.name != MANIFEST
     }
     manifest = {"format": FORMAT, "version": VERSION, "osml": osml.__version__, **facts, "files": files}
+    if runs_code(files):
+        manifest[UNTRUSTED] = runs_code(files)
     write_json(folder / MANIFEST, manifest)
     return Bundle(folder, manifest, manifest_hash(folder))
+
+
+def runs_code(files: Iterable[str]) -> list[str]:
+    """Those of these files of a bundle that run code when they are read.
+
+    >>> runs_code(["predictors/a/model.json", "predictors/a/untrusted/learner.pkl"])
+    ['predictors/a/untrusted/learner.pkl']
+    """
+    return sorted(name for name in files if UNTRUSTED in name.split("/")[:-1])
 
 
 def manifest_hash(folder: Path) -> str:
@@ -94,6 +110,12 @@ def open_bundle(path: str | Path) -> Bundle:
     if type(version) is not int or not 1 <= version <= VERSION:
         raise RunError(f"the bundle has format version {version}; this osml reads up to {VERSION}", do="Update osml.")
     _verify(folder, manifest["files"])
+    if manifest.get(UNTRUSTED, []) != runs_code(manifest["files"]):
+        raise VerificationError(
+            "the manifest does not name the files that run code when they are read, or names others",
+            why="Whoever decides whether to trust a bundle has to see them.",
+            do="Copy the folder again from its source.",
+        )
     return Bundle(folder, manifest, manifest_hash(folder))
 
 

@@ -1,7 +1,7 @@
 """The only door for the app and the command line: load a run or a bundle, ask what it needs, predict, explain, print.
 
-Nothing is fitted and nothing is unpickled here. A bundle is verified file by file and its golden cases are replayed
-before it serves.
+Nothing is fitted here, and nothing is unpickled without the user's trust. A bundle is verified file by file and its
+golden cases are replayed before it serves.
 """
 
 from osml.runs.bundle import manifest_hash

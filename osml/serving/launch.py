@@ -13,6 +13,7 @@ from osml.errors import RunError, missing_extra
 from osml.serving.loading import find_bundles
 
 RUN_VARIABLE = "OSML_APP_RUN"
+TRUST_VARIABLE = "OSML_APP_TRUST"
 UPLOAD_MB = 200
 
 
@@ -60,11 +61,14 @@ def app_command(script: Path, *, port: int, address: str = "127.0.0.1", browser:
     return [sys.executable, "-m", "streamlit", "run", str(script), *options]
 
 
-def serve_app(run: Path, *, port: int = 8501, browser: bool = True) -> int:
-    """Serve the app for a run, a bundle or a folder of runs until it is stopped; returns the exit code."""
+def serve_app(run: Path, *, port: int = 8501, browser: bool = True, trust: bool = False) -> int:
+    """Serve the app for a run, a bundle or a folder of runs until it is stopped; returns the exit code.
+
+    trust : whether files that run code may be read, of every bundle that the app shows
+    """
     script = app_script()
     find_bundles(run)
-    environment = os.environ | {RUN_VARIABLE: str(run.resolve())}
+    environment = os.environ | {RUN_VARIABLE: str(run.resolve()), TRUST_VARIABLE: "yes" if trust else ""}
     with subprocess.Popen(app_command(script, port=port, browser=browser), env=environment) as process:
         try:
             return process.wait()

@@ -25,15 +25,19 @@ from osml.serving.recipe import NAME as RECIPE
 from osml.serving.recipe import check_recipe
 
 
-def load(path: str | Path, predictor: str | None = None) -> Model:
+def load(path: str | Path, predictor: str | None = None, *, trust: bool = False) -> Model:
     """Load a predictor from a run, a study's folder (its latest run) or a bundle.
 
     Parameters
     ----------
     predictor : default: the one that the study chose, else the first of the schema that was fitted
+    trust : whether files that run code (AutoGluon's pickles) may be read; whoever made the bundle then runs code as
+        this user. Predictors without such files, and all that feed them, need none.
 
     Raises
     ------
+    TrustError
+        The predictor has such files, or is fed by one that has, and `trust` is false.
     RunError, VerificationError
         Not a bundle, a newer one, or one that was changed, contradicts itself or does not reproduce its golden cases.
     """
@@ -48,7 +52,7 @@ def load(path: str | Path, predictor: str | None = None) -> Model:
     if predictor not in available:
         raise RunError(f"the bundle has no predictor {predictor!r}", do=hint(predictor, available))
     place = f"predictors/{predictor}"
-    chain = _chain(bundle, schema, predictor)
+    chain = _chain(bundle, schema, predictor, trust)
     agree(schema, chain)
     stored = bundle.read(RECIPE) if RECIPE in files else None
     check_recipe(schema, predictor, stored, readers_of(chain))
@@ -125,9 +129,9 @@ def _schema(bundle: Bundle) -> Schema:
         ) from None
 
 
-def _chain(bundle: Bundle, schema: Schema, predictor: str) -> Chain:
+def _chain(bundle: Bundle, schema: Schema, predictor: str, trust: bool) -> Chain:
     try:
-        return load_chain(schema, predictor, bundle.path / "predictors" / predictor)
+        return load_chain(schema, predictor, bundle.path / "predictors" / predictor, trust=trust)
     except OsmlError:
         raise
     except ImportError as error:

@@ -17,10 +17,23 @@ EXPORTED = (".html", ".csv", ".json")
 
 
 def write_nomogram(
-    source: Path, out: Path, page: str, theme: str, patient: Path | None, predictor: str | None, fonts: Sequence[Path]
+    source: Path,
+    out: Path,
+    page: str,
+    theme: str,
+    patient: Path | None,
+    predictor: str | None,
+    fonts: Sequence[Path],
+    *,
+    trust: bool = False,
 ) -> Path:
-    """Write one file; `patient` is a table with exactly one row, whose lines are drawn and whose id is not."""
-    model = load(source, predictor)
+    """Write one file; `patient` is a table with exactly one row, whose lines are drawn and whose id is not.
+
+    Parameters
+    ----------
+    trust : whether files that run code may be read, see `osml.serving.load`: of a predictor that feeds the nomogram
+    """
+    model = load(source, predictor, trust=trust)
     ending = out.suffix.lower()
     if ending not in DRAWN + EXPORTED:
         raise InvalidInputError(f"cannot write {out.name!r}", do=f"Endings: {', '.join(DRAWN + EXPORTED)}.")

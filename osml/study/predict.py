@@ -11,13 +11,25 @@ from osml.serving import EQUAL_SHARES, load, patients_csv, read_patients, rows_c
 SHOWN = 5
 
 
-def predict_table(source: Path, table_path: Path, out: Path, predictor: str | None, say: Callable[[str], None]) -> int:
+def predict_table(
+    source: Path,
+    table_path: Path,
+    out: Path,
+    predictor: str | None,
+    say: Callable[[str], None],
+    *,
+    trust: bool = False,
+) -> int:
     """Write predictions of a run's or bundle's model; returns the number of rows without one.
 
     Paths of images are relative to the table's folder. Where predictions are of rows, a second file beside `out` holds
     the means of each patient.
+
+    Parameters
+    ----------
+    trust : whether files that run code may be read, see `osml.serving.load`
     """
-    model = load(source, predictor)
+    model = load(source, predictor, trust=trust)
     rows = model.predict(read_patients(table_path, model), root=table_path.parent)
     atomic_write(out, rows_csv(model, rows))
     means = patients_csv(model, rows)
