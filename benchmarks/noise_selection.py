@@ -44,10 +44,14 @@ SIGNAL = {0: 0.8, 1: -0.6, 2: 0.5}  # log odds per standard deviation
 
 @dataclass(frozen=True)
 class Found:
-    """One data set: AUC of the winner as measured, corrected, of its own model in new patients; mean of all."""
+    """One data set: AUC of the winner as measured, corrected, of its own model in new patients; mean of all.
+
+    left_out : mean over resamples on the patients not drawn, before what training patients share is taken off
+    """
 
     uncorrected: float
     corrected: float
+    left_out: float
     truth: float
     everybody: float
     winner: str
@@ -133,12 +137,13 @@ def one(number: int, signal: bool, repeats: int, rows: int, folder: Path) -> Fou
     }
     chosen = select(study, cohort, folds, stored, facts)
     assert chosen is not None
-    winner, corrected = chosen["winner"], chosen["corrected"]["auc"]["value"]
+    winner, after = chosen["winner"], chosen["corrected"]["auc"]
     truth = 0.5
     if signal:
         new = draw(NEW, 1, True, rng)
         truth = auc(new.event_outcome.event, fit_chain(study, winner, cohort, final_seed(study)).predict(new).lp)
-    return Found(areas[winner], corrected, truth, float(np.mean(list(areas.values()))), winner)
+    everybody = float(np.mean(list(areas.values())))
+    return Found(areas[winner], after["value"], after["left_out"], truth, everybody, winner)
 
 
 def interval(values: Float) -> tuple[float, float]:
@@ -179,10 +184,12 @@ def tell(found: list[Found]) -> tuple[float, float, float]:
     low, high = interval(corrected)
     a, b = interval(uncorrected)
     c, d = interval(everybody)
+    away = np.mean([f.left_out for f in found])
     kinds = {kind: sum(f.winner.startswith(kind) for f in found) for kind in ("plain", "ridge", "lasso")}
     print(f"  AUC of all candidates, mean        {everybody.mean():.3f}  (90 % interval {c:.3f} to {d:.3f})")
     print(f"  AUC of the winner, uncorrected     {uncorrected.mean():.3f}  (90 % interval {a:.3f} to {b:.3f})")
     print(f"  AUC of the winner, corrected       {corrected.mean():.3f}  (90 % interval {low:.3f} to {high:.3f})")
+    print(f"  the same on patients not drawn     {away:.3f}  (nothing taken off for shared training patients)")
     print(f"  winners: {', '.join(f'{kind} {n}' for kind, n in kinds.items())}")
     return float(uncorrected.mean()), low, high
 
@@ -204,9 +211,10 @@ def main() -> None:
     tell(found)
     truth = np.array([f.truth for f in found])
     print(f"  AUC of the winner in {NEW} new patients  {truth.mean():.3f}")
-    for name in ("uncorrected", "corrected"):
+    for name in ("uncorrected", "left_out", "corrected"):
         error = np.array([getattr(f, name) for f in found]) - truth
-        print(f"  {name} minus that: mean {error.mean():+.3f}, root mean square {np.sqrt((error**2).mean()):.3f}")
+        words, square = name.replace("_", " "), np.sqrt((error**2).mean())
+        print(f"  {words} minus that: mean {error.mean():+.3f}, root mean square {square:.3f}")
     if not held:
         sys.exit(1)
 

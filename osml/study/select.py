@@ -26,6 +26,7 @@ from osml.evaluation.selection import (
     choose,
     choose_anew,
     corrected,
+    judge_drawn,
     judge_left_out,
     mean_losses,
     patient_losses,
@@ -122,7 +123,7 @@ def select(
         "comparisons": _comparisons(judged, predictors, losses, rows, cohort, folds),
         "comparisons_note": SAME_PATIENTS,
     }
-    if schema.validation.split.kind in ("holdout", "time"):
+    if judged.one_set:
         facts["test_set"] = (
             "The one test set made the choice, so it is no longer untouched by it; the corrected value allows for "
             "that, a test on other patients would show it."
@@ -150,6 +151,11 @@ class _Judged:
         """Why there are no intervals, "" where there are."""
         patients = len(self.found.names)
         return f"{patients} patients: no interval" if patients < FEW_PATIENTS else ""
+
+    @property
+    def one_set(self) -> bool:
+        """Whether there is one test set of other patients, not folds that share training patients."""
+        return self.schema.validation.split.kind in ("holdout", "time")
 
 
 def _entry(
@@ -200,7 +206,7 @@ def strata(schema: Schema, found: Compared, folds: Sequence[Fold]) -> list[str] 
 def _fill(table: Sequence[dict[str, Any]], judged: _Judged) -> None:
     """Losses, their differences to the best, and intervals of losses, into the entries of the ranked predictors."""
     choice = judged.choice
-    kind = FIXED if judged.schema.validation.split.kind in ("holdout", "time") else CONDITIONAL
+    kind = FIXED if judged.one_set else CONDITIONAL
     limits = {}
     for key, sums in judged.sums.items():
         with np.errstate(invalid="ignore"):  # of infinite losses
@@ -226,14 +232,14 @@ def _fill(table: Sequence[dict[str, Any]], judged: _Judged) -> None:
 
 
 def _corrected(judged: _Judged, facts: Mapping[str, Any]) -> dict[str, Metric]:
-    """Measures of the samples' winners on the patients that were not drawn."""
-    memory: dict[int, dict[str, Float]] = {}
+    """Measures of the samples' winners on the patients that were not drawn, corrected for shared training patients."""
+    memory: dict[tuple[str, int], dict[str, Float]] = {}
 
-    def discrimination(measure: str) -> Callable[[int, Float], Float]:
+    def discrimination(measure: str, where: str) -> Callable[[int, Float], Float]:
         def of(k: int, weights: Float) -> Float:
-            if k not in memory:  # asked with the same weights for every measure
-                memory[k] = judged.found.discrimination(judged.names[k], weights)
-            return memory[k][measure]
+            if (where, k) not in memory:  # asked with the same weights for every measure
+                memory[where, k] = judged.found.discrimination(judged.names[k], weights)
+            return memory[where, k][measure]
 
         return of
 
@@ -246,24 +252,39 @@ def _corrected(judged: _Judged, facts: Mapping[str, Any]) -> dict[str, Metric]:
         if own.get("value") is None:
             out[name] = metric(None, reason=own.get("reason", "not estimable"))
         else:
-            out[name] = _summary(judge_left_out(judged.anew, discrimination(name)), judged.few)
+            out[name] = _summary(judged, discrimination(name, "left out"), discrimination(name, "drawn"))
     for name, sums in judged.sums.items():
-        out[name] = _summary(judge_left_out(judged.anew, additive(sums)), judged.few)
+        out[name] = _summary(judged, additive(sums), additive(sums), bounded=name != "log_loss")
     return out
 
 
-def _summary(values: Float, few: str) -> Metric:
-    found = corrected(values)
+def _summary(
+    judged: _Judged,
+    left_out: Callable[[int, Float], Float],
+    drawn: Callable[[int, Float], Float],
+    *,
+    bounded: bool = True,
+) -> Metric:
+    """The corrected value; models of one test set share no training patients with it, so nothing is shared."""
+    away = judge_left_out(judged.anew, left_out)
+    own = None if judged.one_set else judge_drawn(judged.anew, drawn)
+    found = corrected(away, own)
     if found.infinite:
         return metric(None, reason="infinite in some resamples: an outcome that occurred was given probability 0")
     missing = found.failed or None
     if found.value is None:
-        why = f"it does not exist in {found.failed} of {len(values)} resamples among the patients not drawn"
+        why = f"it does not exist in {found.failed} of {len(away)} resamples among the patients not drawn"
         return metric(None, reason=why)
-    if few or found.low is None:
-        why = few or f"no interval: it does not exist in {found.failed} of {len(values)} resamples"
-        return metric(found.value, reason=why, not_estimable=missing)
-    return metric(found.value, low=found.low, high=found.high, interval=CHOSEN_ANEW, not_estimable=missing)
+
+    def limited(value: float | None) -> float | None:
+        return value if value is None or not bounded else min(max(value, 0.0), 1.0)
+
+    value, facts = limited(found.value), {"left_out": found.left_out, "drawn": found.drawn}
+    if judged.few or found.low is None:
+        why = judged.few or f"no interval: it does not exist in {found.failed} of {len(away)} resamples"
+        return metric(value, reason=why, not_estimable=missing, **facts)
+    low, high = limited(found.low), limited(found.high)
+    return metric(value, low=low, high=high, interval=CHOSEN_ANEW, not_estimable=missing, **facts)
 
 
 def _comparisons(
@@ -278,16 +299,15 @@ def _comparisons(
     winner = judged.names[judged.choice.chosen]
     others = [name for name in judged.names if name != winner]
     main, patients = judged.measures[0], len(judged.found.names)
-    one_set = judged.schema.validation.split.kind in ("holdout", "time")
     out: list[dict[str, Any]] = []
     for measure in (main, "log_loss"):
         entries: list[dict[str, Any]] = []
         for name in others:
             pair = (name, winner)
-            if one_set and measure == "auc":
+            if judged.one_set and measure == "auc":
                 sets = {n: collect([r for r in rows if r.predictor == n], cohort, folds)[0] for n in pair}
                 entries += compare_test_set(pair, sets)
-            elif one_set:
+            elif judged.one_set:
                 why = "one test set: no test of this measure is made"
                 entries.append({"first": name, "second": winner, "measure": measure, "reason": why})
             else:

@@ -17,6 +17,7 @@ from osml.evaluation.selection import (
     choose,
     choose_anew,
     corrected,
+    judge_drawn,
     judge_left_out,
     mean_losses,
     patient_losses,
@@ -178,9 +179,12 @@ def test_the_winner_is_judged_on_patients_that_were_not_drawn() -> None:
     added = patient_losses(losses, patients)
     found = choose_anew(added, ranks, 60, seed=3)
     values = judge_left_out(found, lambda k, weights: mean_losses(added, weights)[:, k])
-    for value, drawn, chosen in zip(values, found.drawn, found.chosen, strict=True):
+    own = judge_drawn(found, lambda k, weights: mean_losses(added, weights)[:, k])
+    for value, at_home, drawn, chosen in zip(values, own, found.drawn, found.chosen, strict=True):
         away = [i for i, p in enumerate(patients) if drawn[p] == 0]
         np.testing.assert_allclose(value, np.nanmean(losses[chosen][:, away]), rtol=1e-12)
+        copies = [i for i, p in enumerate(patients) for _ in range(drawn[p])]
+        np.testing.assert_allclose(at_home, np.nanmean(losses[chosen][:, copies]), rtol=1e-12)
 
 
 def test_strata_keep_their_size() -> None:
@@ -209,6 +213,37 @@ def test_the_correction_takes_back_what_choosing_among_noise_gained() -> None:
     assert np.mean(apparent) < 0.67
     assert abs(np.mean(honest) - 0.7) < 3 * spread
     assert spread < 0.004
+
+
+def bilinear(rng: np.random.Generator, candidates: int, folds: int, size: int, inputs: int) -> tuple[Float, Float]:
+    """Gains of models that learn the mean outcome-times-input vector of the other folds, on pure noise: what training
+    patients share at its largest. Gains are linear in each test patient; (candidates, patients) and folds (patients,).
+    """
+    fold = np.repeat(np.arange(folds), size)
+    z = rng.normal(size=(candidates, folds * size, inputs))
+    others = np.stack([z[:, fold != f].sum(axis=1) for f in range(folds)], axis=1)
+    return -(z * others[:, fold]).sum(axis=2) / np.sqrt(inputs * folds * size), fold
+
+
+def test_luck_that_folds_share_through_training_is_taken_off_in_part() -> None:
+    # The slope of the derivation is 1/3: (left out) / (drawn) of a winner with nothing but noise, whose truth is 0.
+    rng = np.random.default_rng(8)
+    ratio, values = [], []
+    for _ in range(60):
+        added = simple(bilinear(rng, 30, 5, 20, 100)[0])
+        found = choose_anew(added, np.zeros(30), 60, rng)
+
+        def measure(k: int, weights: Float, added: PatientLosses = added) -> Float:
+            return mean_losses(added, weights)[:, k]
+
+        away, own = judge_left_out(found, measure), judge_drawn(found, measure)
+        ratio.append((away.mean(), own.mean()))
+        values.append((corrected(away).value, corrected(away, own).value))
+    left_out, drawn = np.mean(ratio, axis=0)
+    assert left_out / drawn == pytest.approx(1 / 3, abs=0.08)
+    plain_mean, value = np.mean(values, axis=0)
+    assert plain_mean < value < 0  # losses: both still too good, the second less so
+    assert value == pytest.approx((left_out - drawn / 6) / (5 / 6), rel=1e-9)
 
 
 def test_infinite_losses() -> None:
