@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import BinaryOutcome, ClassOutcome, Cohort, SurvivalOutcome
 from osml.cohort.splits import Fold
+from osml.errors import NotEstimableError
 from osml.evaluation.censoring import fit_censoring
 from osml.evaluation.ipcw import weights_at
 from osml.evaluation.survival import check_survival
@@ -134,6 +135,8 @@ def _by_horizon(found: Compared) -> tuple[Float, Float]:
     assert isinstance(outcome, SurvivalOutcome)
     time, event = check_survival(outcome.time[found.units], outcome.event[found.units], need_events=False)
     horizon = outcome.horizons[-1]
+    if horizon > time.max():
+        raise NotEstimableError(f"no held-out patient is followed to {horizon:g} {outcome.unit}s")
     weight, case = np.full(len(found.cohort), np.nan), np.full(len(found.cohort), np.nan)
     weight[found.units] = weights_at(time, event, horizon, fit_censoring(time, event))
     case[found.units] = event & (time <= horizon)
