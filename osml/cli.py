@@ -156,7 +156,7 @@ def fit(
     preset: Annotated[
         str | None, typer.Option(help="of `predictors: auto`: quick, standard (default), thorough")
     ] = None,
-    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="for all of it: 90s, 10m, 2h")] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="for all of it: 90s, 10m, 2h, none")] = None,
     engine: Engine = "auto",
     address: Address = "",
 ) -> None:

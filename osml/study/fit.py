@@ -102,10 +102,11 @@ def fit(
     clock = Clock()
     choice = plan or PlanChoice()
     loaded, built, findings, followed = prepare_planned(path, overrides, choice)
-    clock.limit = None if choice.limit is None else time_limit(choice.limit)
     if followed is not None:
-        clock.limit = clock.limit or followed.plan.file.time_limit
+        clock.limit = followed.plan.file.time_limit
         tell(followed.plan, say)
+    if choice.limit is not None:
+        clock.limit = time_limit(choice.limit)
     introduce(loaded, built, findings, say)
     stopped = refusals(loaded, findings)
     if stopped:

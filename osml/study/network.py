@@ -11,12 +11,14 @@ import numpy as np
 
 from osml.cohort.cohort import ClassOutcome, Cohort
 from osml.cohort.splits import patient_classes
+from osml.predictors.autogluon import FittedAutogluon
 from osml.predictors.boosting import FittedBoosting
 from osml.predictors.chain import Chain, fit_chain
 from osml.predictors.network import FittedNetwork
 from osml.predictors.stack import FittedStack
 from osml.predictors.tabular import Tabular
 from osml.schema.load import LoadedSchema
+from osml.study.autogluon import autogluon_facts, write_final
 from osml.study.judge import metric
 from osml.study.radscore import apparent_facts
 from osml.study.search import search_facts
@@ -43,7 +45,10 @@ def develop_network(loaded: LoadedSchema, name: str, cohort: Cohort, run: Path) 
         "nomogram": {"drawn": False, "reason": "a nomogram draws a regression; this predictor is none"},
     }
     fitted = chain.fitted
-    if isinstance(fitted, FittedNetwork | Tabular):
+    if isinstance(fitted, FittedAutogluon):
+        write_final(run, fitted)
+        facts["autogluon"] = autogluon_facts(run, fitted)
+    elif isinstance(fitted, FittedNetwork | Tabular):
         write_training(run / "training" / f"{name}.json", run / "training" / f"{name}_search.json", fitted)
     if (searched := search_facts(run, name)) is not None:
         facts["search"] = searched

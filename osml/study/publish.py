@@ -118,6 +118,7 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
                     "network",
                     "stack",
                     "boosting",
+                    "autogluon",
                     "search",
                 )
                 if key in facts

@@ -15,6 +15,7 @@ import numpy as np
 from osml.cohort.cohort import Cohort
 from osml.cohort.splits import Fold
 from osml.files import write_json
+from osml.predictors.autogluon import FittedAutogluon
 from osml.predictors.chain import Chain, fit_chain
 from osml.predictors.contract import NO_INTERVAL, Prediction
 from osml.predictors.network import FittedNetwork
@@ -27,6 +28,7 @@ from osml.runs.store import PredictionRow, write_predictions
 from osml.schema.model import Schema
 from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarget
 from osml.study.ablation import run_ablation
+from osml.study.autogluon import write_fold
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ def run_fold(task: FoldTask) -> float:
     extras = extra_rows(prediction, task.predictor, task.fold)
     if extras:
         write_extras(task.folder / "extras.parquet", extras)
-    if isinstance(chain.fitted, FittedNetwork | Tabular):
+    if isinstance(chain.fitted, FittedAutogluon):
+        # Explanations are of the first repeat, as those of networks are.
+        explained = task.test if task.fold.repeat == 0 else None
+        write_fold(task.folder, chain, task.train, explained, task.seed)
+    elif isinstance(chain.fitted, FittedNetwork | Tabular):
         write_training(task.folder / "training.json", task.folder / "search.json", chain.fitted)
 
     def rows(less: Chain, called: str) -> list[PredictionRow]:

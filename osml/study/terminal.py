@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from osml.study.fit import FitResult
+from osml.study.terminal_choice import choice_lines
 
 Say = Callable[[str], None]
 
@@ -21,6 +22,8 @@ def show(result: FitResult, say: Say) -> None:
     else:
         key, name = ("auc", "AUC") if metrics["target"] == "binary" else ("c", "Harrell C")
         _board(metrics, key, name, width, say)
+    for line in choice_lines(metrics):
+        say(line)
     for entry in metrics.get("comparisons", ()):
         say(_comparison(entry, name))
     for predictor, facts in metrics["predictors"].items():

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from osml.errors import SchemaError
-from osml.schema.document import Document, Problem, read_document
+from osml.schema.document import Document, Problem, SourceBool, read_document
 from osml.schema.fields import Block, Number, Text, Whole
 
 Preset = Literal["quick", "standard", "thorough"]
@@ -70,7 +70,7 @@ class Plan:
     @property
     def edited(self) -> bool:
         """Whether candidates, comparison, preset or limit differ from what osml wrote."""
-        return content_hash(self.file.model_dump(mode="json")) != self.file.proposed
+        return content_hash(dict(self.file)) != self.file.proposed
 
 
 def content_hash(data: Mapping[str, Any]) -> str:
@@ -80,19 +80,22 @@ def content_hash(data: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers that equal whole ones as whole ones: YAML may write 3600 or 3600.0."""
+    """Whole numbers as such, since YAML may write 3600 or 3600.0; values of a document without their spelling."""
+    if isinstance(value, (bool, SourceBool)):
+        return bool(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, (int, float)):
+        return int(value) if float(value).is_integer() else float(value)
     return value
 
 
 def make_plan(data: dict[str, Any], name: str) -> Plan:
     """The plan of proposed data; `proposed` is filled in here."""
-    data = {**data, "proposed": content_hash(data)}
+    data = _plain(data)
+    data["proposed"] = content_hash(data)
     return parse_plan(plan_text(data), name)
 
 
@@ -197,12 +200,14 @@ def _words(item: Mapping[str, Any]) -> str:
     return str(item["msg"])[:1].lower() + str(item["msg"])[1:]
 
 
-def time_limit(text: str) -> float:
-    """Seconds of a limit as a person writes it.
+def time_limit(text: str) -> float | None:
+    """Seconds of a limit as a person writes it; None for `none`.
 
-    >>> time_limit("90s"), time_limit("10m"), time_limit("1.5h")
-    (90.0, 600.0, 5400.0)
+    >>> time_limit("90s"), time_limit("10m"), time_limit("1.5h"), time_limit("none")
+    (90.0, 600.0, 5400.0, None)
     """
+    if text == "none":
+        return None
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, unit = (text[:-1], text[-1:]) if text[-1:] in units else ("", "")
     try:
@@ -210,5 +215,5 @@ def time_limit(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e7:
-        raise SchemaError(f"time limit {text!r}", do="Write a number with its unit: 90s, 10m or 2h.")
+        raise SchemaError(f"time limit {text!r}", do="Write a number with its unit, 90s, 10m or 2h, or none.")
     return seconds
