@@ -44,6 +44,7 @@ from osml.study.judge_survival import judge_survival
 from osml.study.leaderboard import with_choice
 from osml.study.losses import compared, unit_losses
 from osml.study.select import DRAWS, select, strata
+from osml.study.terminal_choice import choice_lines
 
 THREE = {"clinical": NOMOGRAM, "ridge": RIDGE, "net": NETWORK}
 Made = tuple[Schema, Cohort, list[Fold], list[PredictionRow]]
@@ -323,6 +324,25 @@ def test_complexity_of_what_is_fed_is_that_of_what_feeds_it(tmp_path: Path) -> N
         "plain": "nomogram", "firth": "nomogram", "ridge": "penalised", "lasso": "penalised", "fed": "penalised",
         "net": "network", "with_net": "network", "both": "stack",
     }  # fmt: skip
+
+
+def test_lines_for_the_terminal(tmp_path: Path) -> None:
+    out = chosen(made(tmp_path, CLEAR))
+    adds = [{"sentence": "Adding imaging to clinical (net): AUC +0.02: no improvement is shown."}]
+    first, second, third, fourth = choice_lines({"selection": out, "adds": adds})
+    assert first == (
+        "chosen    net (network): the lowest log-loss and no simpler predictor within one standard error; chosen in "
+        "100 % of 1000 resamples of patients"
+    )
+    low, high = (out["corrected"]["auc"][key] for key in ("low", "high"))
+    shown = f"{out['corrected']['auc']['value']:.2f} ({low:.2f} to {high:.2f})"
+    assert second == f"          AUC 0.70 (0.60 to 0.80) as measured; {shown} corrected for the choice"
+    assert third.startswith("          log-loss 0.")
+    assert fourth == f"adds      {adds[0]['sentence']}"
+    assert list(choice_lines({"selection": {"reason": "nothing is chosen: 9 patients"}})) == [
+        "chosen    nothing is chosen: 9 patients"
+    ]
+    assert list(choice_lines({})) == []
 
 
 def test_the_leaderboard_says_who_was_chosen(tmp_path: Path) -> None:
