@@ -109,6 +109,7 @@ class FittedNetwork:
     share : binary: of the event among the training units
     centres : Cox: mean log hazard of each seed's network over its training units, which is taken away: the partial
         likelihood leaves it open, so it differs between networks and means nothing
+    history, search : how training went, and every trial of a search of settings; never of a bundle
     """
 
     name: str
@@ -128,6 +129,7 @@ class FittedNetwork:
     share: float | None = None
     centres: tuple[float, ...] = ()
     history: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    search: Mapping[str, Any] | None = None
 
     def outputs(self, design: Design) -> tuple[Float, Float | None]:
         """Outputs of each seed (seeds, n, outputs), and the mean gate weights (n, modalities)."""
@@ -250,7 +252,8 @@ class FittedNetwork:
 
     def record(self) -> dict[str, Any]:
         """How training went: for the run's folder, never for a bundle."""
-        return {"epochs": list(self.epochs), "history": [dict(h) for h in self.history]}
+        searched = {} if self.search is None else {"search": dict(self.search)}
+        return {"epochs": list(self.epochs), "history": [dict(h) for h in self.history], **searched}
 
 
 def load_network_predictor(folder: Path) -> FittedNetwork:

@@ -32,6 +32,8 @@ from osml.predictors.inner import fold_rows, training_folds, why_none
 from osml.predictors.network import Calibration, FittedNetwork, Sets, TargetKind, encoder_record
 from osml.predictors.network_inputs import ImageSource, modality, sources_of, stores
 from osml.predictors.network_outputs import log_odds, share_offset
+from osml.predictors.search import Found, Report, Values, search
+from osml.predictors.search_network import network_loss, network_spans, with_values
 from osml.schema.model import Schema
 from osml.schema.networks import NetworkPredictor
 from osml.stats.cox import baseline_hazard, fit_cox
@@ -65,11 +67,18 @@ def fit_network(
     task = _task(block, cohort)
     kept = cohort.take(task.rows)
     recipe = _train_recipe(schema, block, kept)
-    fold_seed, train_seed = seed.spawn(2)
+    fold_seed, train_seed, search_seed = seed.spawn(3)
     numbers = [int(s) for s in train_seed.generate_state(block.seeds)]
     device = choose_device()
     folds = training_folds(schema, kept, fold_seed)
     wanted = block.calibrate != "none" or block.abstain is not None
+    searched = None
+    if block.search is not None and folds:
+        inner = _Inner(schema, name, task, kept, numbers, device)
+        searched = _searched(inner, folds, recipe, block.search.trials, search_seed, work)
+        schema = with_values(schema, name, searched.values)
+        block = schema.networks()[name]
+        recipe = _train_recipe(schema, block, kept)
     inner = _Inner(schema, name, task, kept, numbers, device)
     if recipe.patience is not None:
         epochs = inner.epochs(folds, recipe, None if work is None else work / "epochs")
@@ -104,6 +113,7 @@ def fit_network(
         share=float(outcome.y.mean()) if isinstance(outcome, BinaryOutcome) else None,
         centres=tuple(centres),
         history=tuple({"seed": k, **_history(t)} for k, t in enumerate(trained)),
+        search=None if searched is None else searched.record(),
     )
     return _calibrated(schema, block, fitted, task, kept, held)
 
@@ -121,7 +131,7 @@ class _Inner:
 
     def epochs(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> list[int]:
         """Epochs until the loss on the held-out patients was lowest, of every fold and seed that could be trained."""
-        return [trained.epoch + 1 for _, _, found in self._trained(folds, recipe, work) for trained, _ in found]
+        return [trained.epoch + 1 for _, _, found in self.trained(folds, recipe, work) for trained, _ in found]
 
     def outputs(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> Float:
         """Outputs of networks that were trained without the unit's patient, (n, outputs), mean over the seeds.
@@ -129,7 +139,7 @@ class _Inner:
         NaN where its fold could not be trained. A Cox output is measured from the mean of its network's training units.
         """
         out = np.full((len(self.cohort), self.task.target.outputs), np.nan)
-        for inside, outside, found in self._trained(folds, recipe, work):
+        for inside, outside, found in self.trained(folds, recipe, work):
             each = []
             for _, (network, source) in found:
                 output = predict(network, source, outside, device=self.device).outputs
@@ -139,7 +149,8 @@ class _Inner:
             out[outside] = np.mean(each, axis=0)
         return out
 
-    def _trained(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> Iterator[Any]:
+    def trained(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> Iterator[Any]:
+        """Rows inside and outside, (training, (network, data)) of each seed, of every fold that can be learnt from."""
         truth = self.task.truth.take(self.task.rows)
         for fold in folds:
             inside, outside = fold_rows(self.cohort, fold)
@@ -159,6 +170,40 @@ class _Inner:
             except (NotEstimableError, InvalidInputError):  # a lab that nobody has, no event, nothing that varies
                 continue
             yield inside, outside, found
+
+
+def _searched(
+    inner: _Inner,
+    folds: tuple[Fold, ...],
+    recipe: TrainRecipe,
+    trials: int,
+    seed: np.random.SeedSequence,
+    work: Path | None,
+) -> Found:
+    """Settings with the lowest loss over the inner folds, each trained anew with them."""
+    truth = inner.task.truth.take(inner.task.rows)
+
+    def evaluate(values: Values, report: Report) -> float:
+        schema = with_values(inner.schema, inner.name, values)
+        one = replace(inner, schema=schema)
+        total = count = 0.0
+        trained = one.trained(folds, _train_recipe(schema, schema.networks()[inner.name], inner.cohort), None)
+        for k, (inside, outside, found) in enumerate(trained):
+            rows = np.concatenate([inside, outside]) if isinstance(truth, FollowUp) else outside
+            outputs = np.zeros((len(inner.cohort), inner.task.target.outputs))
+            outputs[rows] = np.mean([predict(n, s, rows, device=inner.device).outputs for _, (n, s) in found], axis=0)
+            loss, weight = network_loss(inner.task.target, truth, outputs, inside, outside)
+            total, count = total + loss, count + weight
+            if k + 1 < len(folds):
+                report(total / max(count, 1.0))
+        if count == 0:
+            raise NotEstimableError("no inner fold can be learnt from")
+        return total / count
+
+    spans, default = network_spans(inner.schema, inner.name, recipe)
+    number = int(seed.generate_state(1)[0])
+    file = None if work is None else work / "search.json"
+    return search(spans, default, evaluate, trials=trials, seed=number, file=file)
 
 
 def _task(block: NetworkPredictor, cohort: Cohort) -> _Task:

@@ -19,6 +19,7 @@ from osml.runs.class_sets import ClassSet, class_sets
 from osml.runs.cohort_store import load_cohort
 from osml.runs.extras import ExtraRow, read_extras
 from osml.runs.store import PredictionRow, read_predictions
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.model import NetworkPredictor, Schema, StackPredictor
 
 Float = NDArray[np.float64]
@@ -100,9 +101,14 @@ class Run:
         return self.schema.validation.split.kind == "leave_one_patient_out"
 
     def network(self, predictor: str) -> bool:
-        """Whether a network is in a predictor or in those that feed it: its images are not read for a report."""
+        """Whether a network or AutoGluon is in a predictor or in those that feed it.
+
+        A report reads no image and runs no pickle: it shows what was stored when they were fitted.
+        """
         block = self.schema.predictors[predictor]
-        if isinstance(block, NetworkPredictor | StackPredictor):
+        if isinstance(block, NetworkPredictor | StackPredictor | AutogluonPredictor):
+            return True
+        if any(isinstance(self.schema.inputs.get(name), FileInput) for name in block.inputs):
             return True
         return any(self.network(name) for name in block.inputs if name in self.schema.predictors)
 
