@@ -20,7 +20,7 @@ from osml.runs.cohort_store import load_cohort
 from osml.runs.extras import ExtraRow, read_extras
 from osml.runs.store import PredictionRow, read_predictions
 from osml.schema.autogluon import AutogluonPredictor
-from osml.schema.model import NetworkPredictor, Schema, StackPredictor
+from osml.schema.model import FileInput, NetworkPredictor, Schema, StackPredictor
 
 Float = NDArray[np.float64]
 
