@@ -86,3 +86,34 @@ def xray(
         f"      AUC of an ideal reader: age and sex {bound.age_sex}, with ALP and LDH {bound.table}, "
         f"image {bound.lesion_age_sex}, all {bound.all}"
     )
+
+
+@synth.command()
+def slides(
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")] = Path("examples/slides"),
+    patients: Annotated[int | None, typer.Option(min=2, help="default: 12; with --tiles as many as they give")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 2026,
+    tiles: Annotated[Path | None, typer.Option(help="folder of real tiles (tiles.csv) to set into the regions")] = None,
+    tiles_mpp: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="µm per pixel of the tiles; default: 2.286, of 448 px from 1024 at 10×"),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
+) -> None:
+    """Whole slides of osteosarcoma: pyramidal TIFF, true class masks, QuPath annotations, necrosis rates."""
+    from osml.engine import Progress
+    from osml.synthetic.slide_mosaics import TILES_MPP, write_mosaics
+    from osml.synthetic.slides import write_slides
+
+    if tiles is None:
+        if tiles_mpp is not None:
+            raise InvalidInputError("--tiles-mpp describes real tiles", do="Add --tiles FOLDER.")
+        count = 12 if patients is None else patients
+        rows = write_slides(out, count, seed, workers=workers, progress=Progress("patients", count))
+        what = f"{count} synthetic patients, no real person"
+    else:
+        rows = write_mosaics(out, tiles, patients, seed, mpp=tiles_mpp or TILES_MPP, workers=workers)
+        what = f"{len({row.patient for row in rows})} invented patients, mosaics of real tiles: results are optimistic"
+    rates = [row.necrosis_rate for row in rows if row.necrosis_rate is not None]
+    typer.echo(f"wrote {out / 'slides.csv'}: {len(rows)} slides of {what}")
+    typer.echo(f"      necrosis rates {min(rates):.2f} to {max(rates):.2f}; masks/, annotations/: what is where")

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from osml.synthetic.fields import Floats, mix, step
-from osml.synthetic.tissue import Cells, Stain
+from osml.synthetic.tissue import Amount, Cells, Stain
 
 # Pixels along a side, a power of two, and µm per pixel.
 SIDE = 1024
@@ -30,7 +30,7 @@ class Swatch:
     e: Floats
     r: Floats
 
-    def lay(self, share: Floats | float, h: Floats | float, e: Floats | float, r: Floats | float = 0.0) -> None:
+    def lay(self, share: Amount, h: Amount, e: Amount, r: Amount = 0.0) -> None:
         """Replace what is there by other amounts, as far as `share` says."""
         cover = np.broadcast_to(np.asarray(share, dtype=np.float32), self.h.shape)
         self.h, self.e, self.r = mix(self.h, h, cover), mix(self.e, e, cover), mix(self.r, r, cover)
@@ -81,7 +81,7 @@ def _viable(swatch: Swatch, rng: np.random.Generator) -> None:
     swatch.lay(1.0, purple * (1 + 0.25 * periodic_noise((50, 50), rng)) + 0.03 * grain,
                rng.uniform(0.2, 0.34) + 0.06 * grain)  # fmt: skip
     lace = step(np.abs(periodic_noise((26, 26), rng)), 0.26, 0.1) * rng.uniform(0.2, 0.9)
-    swatch.lay(lace.astype(np.float32), 0.05, rng.uniform(0.38, 0.55))
+    swatch.lay(lace, 0.05, rng.uniform(0.38, 0.55))
     cells = Cells(float(np.exp(rng.normal(np.log(2600), 0.2))), 4.6, rng.uniform(0.22, 0.34), rng.uniform(1.1, 1.9),
                   rng.uniform(0.75, 1.0))  # fmt: skip
     _nuclei(swatch, cells, rng)
@@ -105,7 +105,7 @@ def _haemorrhage(swatch: Swatch, rng: np.random.Generator) -> None:
     swatch.lay(1.0, 0.02, 0.1 + 0.03 * periodic_noise((14, 14), rng))
     pools = step(periodic_noise((70, 70), rng), -0.9, -0.2)
     cells = step(periodic_noise((4, 4), rng), -0.7, 0.3)
-    swatch.lay(pools * cells * np.float32(rng.uniform(0.75, 1.0)), 0.0, 0.32, rng.uniform(0.5, 0.85))
+    swatch.lay(pools * cells * rng.uniform(0.75, 1.0), 0.0, 0.32, rng.uniform(0.5, 0.85))
     _nuclei(swatch, Cells(rng.uniform(80, 250), 3.2, 0.2, 1.2, 0.9), rng)
 
 

@@ -193,6 +193,9 @@ def _composed(regions: Regions, textures: Pixels, rng: np.random.Generator) -> P
                 np.clip(y + ragged[0, :h, :w], 0, height - 1) // CELL,
                 np.clip(x + ragged[1, :h, :w], 0, width - 1) // CELL,
             ].astype(np.int64)
+            if (only := int(kind[0, 0])) == int(kind.max()) == int(kind.min()):
+                # Most blocks are glass, or one region.
+                kind = np.full((1, 1), only)
             row, column = y + shifts[0][kind], x + shifts[1][kind]
             row, column = np.where(turned[kind], column, row), np.where(turned[kind], row, column)
             at = (kind * SIDE + row % SIDE) * SIDE + column % SIDE
