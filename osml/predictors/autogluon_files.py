@@ -23,6 +23,7 @@ from osml.errors import RunError, VerificationError, missing_extra
 
 LOGGER = "autogluon"
 METADATA = "metadata.json"
+UTILS = "utils"  # where AutoGluon keeps training rows, out-of-fold predictions and templates
 # Packages whose objects lie in the files: another version reads them as something else, or not at all.
 PACKAGES = ("autogluon.tabular", "scikit-learn", "lightgbm", "pandas", "numpy")
 
@@ -102,10 +103,16 @@ def check_versions(name: str, stored: Mapping[str, str]) -> None:
 
 
 def pack(folder: Path) -> dict[str, bytes]:
-    """The files below a folder of AutoGluon, by relative path, without the folder's own place on this machine."""
+    """The files below a folder of AutoGluon that prediction needs, by relative path.
+
+    Without training data and out-of-fold predictions, and without the folder's own place on this machine.
+    """
     out = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name, raw = path.relative_to(folder).as_posix(), path.read_bytes()
+        name = path.relative_to(folder).as_posix()
+        if UTILS in name.split("/"):
+            continue
+        raw = path.read_bytes()
         if name == METADATA:
             # It lists every package of the machine, which concerns nobody.
             raw = json.dumps({**json.loads(raw), "packages": {}}, sort_keys=True).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +22,13 @@ class Frame:
     """What stands for missing values, learnt from training units.
 
     fills : of each column of the table: the median, or the position of the most frequent level
+    spreads : SD of each column among the training units that have it, 0 of categories: how far made-up units lie apart
     lacking : inputs that some training unit lacks as a whole; each has an indicator
     """
 
     table: TableSpec
     fills: tuple[float, ...]
+    spreads: tuple[float, ...]
     lacking: tuple[str, ...] = ()
 
     @property
@@ -59,22 +61,26 @@ class Frame:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"table": self.table.to_json(), "fills": list(self.fills), "lacking": list(self.lacking)}
+        return {"table": self.table.to_json(), "fills": list(self.fills), "spreads": list(self.spreads),
+                "lacking": list(self.lacking)}  # fmt: skip
 
 
 def fit_frame(table: TableSpec, x: Float) -> Frame:
     """Learn what stands for missing values from the training units' matrix (n, columns)."""
-    fills = []
+    fills: list[float] = []
+    spreads: list[float] = []
     for column, values in zip(table.columns, x.T, strict=True):
         given = values[~np.isnan(values)]
         if column.kind == "category":
             fills.append(float(np.bincount(given.astype(np.intp), minlength=len(column.levels)).argmax()))
+            spreads.append(0.0)
         else:
             fills.append(float(np.median(given)) if len(given) else 0.0)
-    frame = Frame(table, tuple(fills))
-    return Frame(table, tuple(fills), tuple(name for name, gone in frame.absent(x).items() if gone.any()))
+            spreads.append(float(given.std()) if len(given) else 0.0)
+    frame = Frame(table, tuple(fills), tuple(spreads))
+    return replace(frame, lacking=tuple(name for name, gone in frame.absent(x).items() if gone.any()))
 
 
 def frame_from_json(data: Mapping[str, Any], table: TableSpec) -> Frame:
     """Inverse of `Frame.to_json`, with its table read already."""
-    return Frame(table, tuple(data["fills"]), tuple(data["lacking"]))
+    return Frame(table, tuple(data["fills"]), tuple(data["spreads"]), tuple(data["lacking"]))

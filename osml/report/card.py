@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from osml.report.autogluon import made_words
 from osml.report.feature_words import feature_words
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
@@ -134,6 +135,8 @@ def _model(found: dict[str, Any]) -> str:
         return _network(found["network"])
     if "boosting" in found:
         return _boosting(found["boosting"], found.get("search"))
+    if "autogluon" in found:
+        return f"AutoGluon. {_plain(made_words(found['autogluon']))} Its files are pickles, loaded with --trust only"
     if "stack" in found:
         weights = ", ".join(f"{_plain(name)} {weight:.2f}" for name, weight in found["stack"]["weights"].items())
         return f"stack of {weights}"

@@ -16,6 +16,7 @@ from osml.report.feature_words import feature_words, wrapped
 from osml.report.html import Markup, tag
 from osml.report.run import Run
 from osml.report.shap import one_line, readable, with_room
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.networks import NetworkPredictor, StackPredictor
 from osml.schema.tabular import BoostingPredictor
 
@@ -25,7 +26,9 @@ _HELD = "Out-of-fold: each unit by the model that did not train on it. "
 
 def explains(run: Run, name: str) -> bool:
     """Whether this module explains a predictor."""
-    return isinstance(run.schema.predictors[name], (NetworkPredictor, StackPredictor, BoostingPredictor))
+    return isinstance(
+        run.schema.predictors[name], (NetworkPredictor, StackPredictor, BoostingPredictor, AutogluonPredictor)
+    )
 
 
 def explained_exhibits(run: Run, name: str) -> list[Exhibit]:

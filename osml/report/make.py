@@ -15,6 +15,7 @@ from osml.report.classes import write_tables
 from osml.report.exhibit import Exhibit, unavailable
 from osml.report.explained import explained_exhibits, explains
 from osml.report.figures_calibration import calibration_exhibits
+from osml.report.figures_candidates import candidates_exhibit
 from osml.report.figures_classes import (
     class_calibration_exhibit,
     class_roc_exhibit,
@@ -96,6 +97,7 @@ def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
             decision=[],
             survival=[],
             gates=[gates_exhibit(run, name) for name in gated],
+            candidates=candidates_exhibit(run),
             explanation=[e for name in run.metrics["predictors"] for e in _explanation(run, name)],
         )
     return Exhibits(
@@ -108,6 +110,7 @@ def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
         decision=[decision_exhibit(run, name) for name in decided],
         survival=[incidence_exhibit(run), *(risk_group_exhibit(run, name) for name in names)] if run.survival else [],
         gates=[gates_exhibit(run, name) for name in gated],
+        candidates=candidates_exhibit(run),
         explanation=[e for name in run.metrics["predictors"] for e in _explanation(run, name)],
     )
 
@@ -120,7 +123,7 @@ def _explanation(run: Run, predictor: str) -> list[Exhibit]:
         why = no_model(run.metrics["predictors"][predictor], "it was not fitted")
         return [unavailable(name, title, f"There is no final model: {why}.")]
     if run.network(predictor):
-        return [unavailable(name, title, "A network is in it: what each input adds stands under Networks.")]
+        return [unavailable(name, title, "A network or AutoGluon feeds it; what their inputs add stands with them.")]
     try:
         explained = readable(run, explain_run(run.path, predictor))
     except NotEstimableError as error:

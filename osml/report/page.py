@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from osml.explanation.drawing import inline_svg
-from osml.report import boosting, classes, networks, radiomics, tables
+from osml.report import autogluon, boosting, candidates, classes, networks, radiomics, tables
 from osml.report.exhibit import Exhibit
 from osml.report.explained import gallery_notes
 from osml.report.html import Markup, details, join, table, tag
@@ -37,10 +37,11 @@ class Exhibits:
     explanation: Sequence[Exhibit]
     confusion: Sequence[Exhibit] = ()
     gates: Sequence[Exhibit] = ()
+    candidates: Exhibit | None = None
 
     def all(self) -> list[Exhibit]:
         """Every figure, in the order of the page."""
-        panel = [] if self.panel is None else [self.panel]
+        panel = [e for e in (self.panel, self.candidates) if e is not None]
         groups = (
             self.regions, *(found for _, found in self.scores), panel, self.confusion, self.discrimination,
             self.calibration, self.decision, self.survival, self.gates, self.explanation,
@@ -96,6 +97,9 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
         if radiomics.radiomics_inputs(run)
         else None,
         ("results", "Results of all predictors", _results(run, exhibits, rows)),
+        ("candidates", "Candidates and choice", candidates.section(run, exhibits.candidates, _figures))
+        if candidates.asked(run)
+        else None,
         ("classes", "Classes", [*classes.per_class(run), _figures(exhibits.confusion)]) if run.classes else None,
         ("discrimination", "Discrimination", [tag("p", what), _figures(exhibits.discrimination)])
         if exhibits.discrimination
@@ -105,6 +109,7 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
         ("survival", "Survival", [_figures(exhibits.survival)]) if exhibits.survival else None,
         ("networks", "Networks", networks.section(run, exhibits.gates, _figures)) if told else None,
         ("boosting", "Boosted trees", boosting.section(run)) if boosting.boosted(run) else None,
+        ("autogluon", "AutoGluon", autogluon.section(run)) if autogluon.autogluons(run) else None,
         ("nomogram", "Nomogram", _nomograms(run)),
         ("explanation", "What the model does", [_explanation(), *gallery_notes(run), _figures(exhibits.explanation)]),
         ("checks", "Checks", [*tables.checks(run)]),
@@ -179,6 +184,8 @@ def _no_regression(facts: Mapping[str, Any]) -> str:
         return "a network has no coefficients; what each input adds stands under Networks"
     if "boosting" in facts:
         return "boosted trees have no coefficients; what each input adds stands under What the model does"
+    if "autogluon" in facts:
+        return "AutoGluon's models have no common coefficients; what each input adds stands under What the model does"
     if "stack" in facts:
         return "it combines whole predictors; their weights stand under Networks"
     return no_model(facts, "not made")
@@ -223,7 +230,7 @@ def _explanation() -> Markup:
         "p",
         "How the final model's inputs move its prediction, for the patients it was fitted to. It explains the model; "
         "it is no evidence of performance or of cause. A contribution of 0 is the average patient's. Networks, "
-        "boosted trees and stacks are explained by those of the folds, for patients that they were not fitted to.",
+        "boosted trees, AutoGluon and stacks are explained by those of the folds, for patients held out of them.",
     )
 
 

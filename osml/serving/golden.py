@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort, FeatureTable
 from osml.errors import VerificationError
-from osml.predictors.boosting import FittedBoosting
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design, Fitted
 from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
 from osml.predictors.stack import FittedStack
+from osml.predictors.tabular import Tabular
 from osml.serving.golden_networks import network_cases, replay_network, replay_stack, stack_cases
-from osml.serving.tabular import boosting_cases, replay_boosting
+from osml.serving.tabular import replay_tabular, tabular_cases
 
 Float = NDArray[np.float64]
 CASES = 20
@@ -36,8 +36,8 @@ def golden(fitted: Fitted) -> dict[str, Any]:
         return network_cases(fitted)
     if isinstance(fitted, FittedStack):
         return stack_cases(fitted)
-    if isinstance(fitted, FittedBoosting):
-        return boosting_cases(fitted)
+    if isinstance(fitted, Tabular):
+        return tabular_cases(fitted)
     rng = np.random.default_rng(0)
     if isinstance(fitted, FittedRadscore):
         x = fitted.centre + fitted.scale * rng.normal(0, SPREAD_SD, (CASES, len(fitted.columns)))
@@ -56,8 +56,8 @@ def replay(name: str, fitted: Fitted, stored: Mapping[str, Any]) -> None:
     if isinstance(fitted, FittedStack):
         replay_stack(name, fitted, stored)
         return
-    if isinstance(fitted, FittedBoosting):
-        replay_boosting(name, fitted, stored)
+    if isinstance(fitted, Tabular):
+        replay_tabular(name, fitted, stored)
         return
     p, expected = fitted.predict(_design(fitted, stored["values"])).p, np.array(stored["p"])
     gap = float(np.max(np.abs(p - expected))) if p.shape == expected.shape else float("inf")

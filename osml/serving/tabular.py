@@ -1,14 +1,16 @@
-"""Tabular learners in a bundle: golden cases of boosted trees, and what each input adds to one prediction."""
+"""Tabular learners in a bundle: golden cases, and what each input adds to one prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osml.errors import VerificationError
+from osml.explanation.asking import asked, replayed
 from osml.predictors.autogluon import FittedAutogluon
 from osml.predictors.boosting import FittedBoosting
 from osml.predictors.boosting_trees import cuts, filled, raw_scores
@@ -22,30 +24,36 @@ from osml.serving.golden_networks import frozen_vectors
 Float = NDArray[np.float64]
 CASES = 20
 TOLERANCE = 1e-9
+SINGLE = 1e-6  # AutoGluon passes probabilities on in single precision
+SPREAD_SD = 2.0
 AVERAGE = "the average training patient"
 NOTHING_KNOWN = "a unit of which the models are told nothing"
 
 
-def boosting_cases(fitted: FittedBoosting) -> dict[str, Any]:
+def tabular_cases(fitted: Tabular) -> dict[str, Any]:
     """Probabilities of made-up rows, and vectors of the frozen encoders, for JSON."""
     encoders = {name: frozen_vectors(record) for name, record in fitted.spec.encoders.items()}
     return {"p": _answers(fitted).tolist(), "encoders": encoders}
 
 
-def replay_boosting(name: str, fitted: FittedBoosting, stored: Mapping[str, Any]) -> None:
-    """Raise VerificationError where loaded trees say something else of the made-up rows."""
+def replay_tabular(name: str, fitted: Tabular, stored: Mapping[str, Any]) -> None:
+    """Raise VerificationError where a loaded model says something else of the made-up rows."""
+    allowed = TOLERANCE if isinstance(fitted, FittedBoosting) else SINGLE
     found, expected = _answers(fitted), np.asarray(stored["p"], dtype=np.float64)
     gap = float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("inf")
-    if not gap <= TOLERANCE:
+    if not gap <= allowed:
         raise VerificationError(
             f"the model of {name!r} does not reproduce its golden cases: probabilities differ by up to {gap:.3g}",
             do="Do not use this bundle; make it again from its run.",
         )
 
 
-def made_rows(fitted: FittedBoosting) -> Float:
-    """Rows of the table, (CASES, columns): on either side of the trees' cuts, levels by turns, gaps among them."""
-    where = cuts(fitted.model)
+def made_rows(fitted: Tabular) -> Float:
+    """Rows of the table, (CASES, columns): on either side of the trees' cuts, levels by turns, gaps among them.
+
+    AutoGluon's: up to 2 SD to either side of the training median.
+    """
+    where = cuts(fitted.model) if isinstance(fitted, FittedBoosting) else {}
     x = np.full((CASES, len(fitted.spec.columns)), np.nan)
     for j, column in enumerate(fitted.spec.columns):
         u = raw_uniform(15485863 + j, CASES)
@@ -55,6 +63,8 @@ def made_rows(fitted: FittedBoosting) -> Float:
             places = np.sort(where[j])
             step = max(float(np.ptp(places)), 1e-3 * float(np.abs(places).max()), 1e-6) / len(places)
             x[:, j] = places[(u * len(places)).astype(np.intp)] + step * (2 * raw_uniform(j, CASES) - 1)
+        elif isinstance(fitted, FittedAutogluon):
+            x[:, j] = fitted.frame.fills[j] + SPREAD_SD * fitted.frame.spreads[j] * (2 * u - 1)
         x[(np.arange(CASES) + j) % 7 == 0, j] = np.nan
     return x
 
@@ -85,6 +95,7 @@ def explain_tabular(
 
 
 def _coalitions(fitted: FittedAutogluon, design: Design, column: str) -> tuple[float, dict[str, float]]:
+    """Shapley values of present against absent inputs; AutoGluon is asked once for all coalitions."""
     from osml.serving.network import shapley
 
     own = fitted.spec.matrix(design)[0]
@@ -103,7 +114,8 @@ def _coalitions(fitted: FittedAutogluon, design: Design, column: str) -> tuple[f
     out = dict.fromkeys(inputs, 0.0)
     if not given:
         return float(worth({"": np.zeros(1)})[0]), out
-    shap = shapley(worth, given)
+    way = partial(shapley, names=given)
+    shap = replayed(way, worth(asked(way)))
     return shap.base, out | dict(zip(given, shap.values[0].tolist(), strict=True))
 
 
@@ -118,6 +130,8 @@ def scores_shown(spec: TableSpec, design: Design) -> dict[str, str]:
     return out
 
 
-def _answers(fitted: FittedBoosting) -> Float:
-    x = filled(made_rows(fitted), np.array(fitted.stand_in))
-    return fitted.risks(raw_scores(fitted.model, x, fitted.outputs))[0]
+def _answers(fitted: Tabular) -> Float:
+    rows = made_rows(fitted)
+    if isinstance(fitted, FittedAutogluon):
+        return fitted.risks(fitted.raw(rows))[0]
+    return fitted.risks(raw_scores(fitted.model, filled(rows, np.array(fitted.stand_in)), fitted.outputs))[0]

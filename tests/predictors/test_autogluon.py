@@ -391,6 +391,9 @@ def test_packed_files_name_no_folder(tmp_path: Path) -> None:
         b"<" + str(folder).encode() + b"/models|" + str(folder.parent).encode() + b">"
     )
     (folder / "metadata.json").write_text('{"version": "1", "packages": {"secret": "2"}}')
+    for place in ("utils/data", "models/one/utils"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "X.pkl").write_bytes(b"rows of patients")
     files = pack(folder)
     assert sorted(files) == ["metadata.json", "models/one.pkl"]
     assert str(tmp_path).encode() not in files["models/one.pkl"]
