@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -112,19 +113,17 @@ def check_leakage(
     overwritten = {
         f.name: overwrite_patients(loaded, built.table, cohort, f.test, schema.validation.seed) for f in folds
     }
-    jobs: list[_Job] = []
+    jobs: list[_Part] = []
     for name in schema.predictors:
         for pipeline in PIPELINES:
-            jobs.append(
-                _Job(whole if pipeline == "study" else schema, name, pipeline, cohort, folds, overwritten, None)
-            )
+            jobs.append(_Part(name, pipeline, None))
             chunk = max(1, permutations // 8)
             for start in range(0, permutations, chunk):
-                numbers = range(start, min(start + chunk, permutations))
-                jobs.append(_Job(schema, name, pipeline, cohort, folds, {}, numbers))
+                jobs.append(_Part(name, pipeline, range(start, min(start + chunk, permutations))))
     progress = Progress("leakage", len(jobs), quiet=quiet)
     results: dict[int, _Found] = {}
-    for outcome in run_tasks(_work, jobs, workers=workers, progress=progress):
+    work = partial(_work, _Shared(whole, schema, cohort, folds, overwritten))  # which is sent to each worker once
+    for outcome in run_tasks(work, jobs, workers=workers, progress=progress):
         if outcome.error is not None:
             raise outcome.error
         results[outcome.index] = outcome.result
@@ -141,8 +140,28 @@ def check_leakage(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Part:
     """Part (a) of one pipeline (permutations None), or a chunk of its canary."""
+
+    predictor: str
+    pipeline: Pipeline
+    permutations: range | None
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all parts need: the schema and its light form, the patients, and the cohort of each fold's overwriting."""
+
+    whole: Schema
+    light: Schema
+    cohort: Cohort
+    folds: tuple[Fold, ...]
+    overwritten: Mapping[str, Cohort]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A part with its schema and patients."""
 
     schema: Schema
     predictor: str
@@ -160,7 +179,11 @@ class _Found:
     not_applicable: str = ""
 
 
-def _work(job: _Job) -> _Found:
+def _work(shared: _Shared, part: _Part) -> _Found:
+    schema = shared.whole if part.pipeline == "study" and part.permutations is None else shared.light
+    job = _Job(
+        schema, part.predictor, part.pipeline, shared.cohort, shared.folds, shared.overwritten, part.permutations
+    )
     if reason := _needless(job):
         return _Found(not_applicable=reason)
     if job.permutations is None:
