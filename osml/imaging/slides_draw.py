@@ -7,14 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from osml.imaging.slides import Pixels
+from osml.imaging.slides import Pixels, Slide
 from osml.imaging.slides_classes import NOTHING, LabelRaster, SlideClass
 from osml.imaging.slides_grid import TileGrid
-from osml.imaging.slides_tissue import Overview, Tissue, small
+from osml.imaging.slides_tissue import Overview, Tissue, overview, small
 
 # Longer side of a picture.
 SIDE = 2048
 _OUTLINE, _INK, _KEPT = (0, 110, 60), (255, 0, 255), (30, 80, 200)
+
+
+def picture_view(slide: Slide, view: Overview, side: int = SIDE // 2) -> Overview:
+    """The overview, or a finer one where it has fewer than `side` pixels along its longer side."""
+    if max(view.pixels.shape[:2]) >= side or view.scale == 1:
+        return view
+    return overview(slide, max(slide.mpp, max(slide.width, slide.height) * slide.mpp / side))
 
 
 def thumbnail(view: Overview, side: int = SIDE) -> Pixels:

@@ -19,7 +19,7 @@ from osml.files import csv_text, json_text
 from osml.imaging.errors import ImagingError
 from osml.imaging.slides import Pixels, Slide, open_slide
 from osml.imaging.slides_batches import tile_batches
-from osml.imaging.slides_draw import thumbnail, tissue_overlay
+from osml.imaging.slides_draw import picture_view, thumbnail, tissue_overlay
 from osml.imaging.slides_files import whole_folder, write_png, write_whole
 from osml.imaging.slides_grid import TileGrid, cover, tile_grid
 from osml.imaging.slides_tissue import find_tissue, overview
@@ -183,8 +183,9 @@ def _cut(slide: Slide, task: Task, folder: Path) -> dict[str, Any]:
         rows.append((name, f"tiles/{name}.{suffix}", slide.name, round(x), round(y), round(x_um, 2), round(y_um, 2),
                      round(float(shares[number]), 4)))  # fmt: skip
     (folder / "tiles.csv").write_text(csv_text(TILE_COLUMNS, rows), encoding="utf-8")
-    write_png(folder / "thumbnail.png", thumbnail(view))
-    write_png(folder / "tissue.png", tissue_overlay(view, tissue, grid, tiles))
+    picture = picture_view(slide, view)
+    write_png(folder / "thumbnail.png", thumbnail(picture))
+    write_png(folder / "tissue.png", tissue_overlay(picture, tissue, grid, tiles))
     return {
         "slide": slide.name, "tiles": len(tiles), "tissue_mm2": round(tissue.area_mm2, 4), "width": slide.width,
         "height": slide.height, "mpp": slide.mpp, "tile_mpp": grid.mpp, "vendor": slide.vendor,

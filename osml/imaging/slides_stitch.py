@@ -95,10 +95,14 @@ class Stitcher:
         self._sums: dict[tuple[int, int], Floats] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix=".stitch.", dir=folder))
-        with disk_full(self._folder):
-            self.labels = array_on_disk(self._folder / "labels", shape)
-            self.labels[:] = NOTHING
-            self.probabilities = array_on_disk(self._folder / "probabilities", (classes, *shape)) if keep else None
+        try:
+            with disk_full(folder):
+                self.labels = array_on_disk(self._folder / "labels", shape)
+                self.labels[:] = NOTHING
+                self.probabilities = array_on_disk(self._folder / "probabilities", (classes, *shape)) if keep else None
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
 
     def add(self, number: int, patch: NDArray[np.floating]) -> None:
         """One patch, (classes, size, size), at place `number`.
