@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,11 @@ def test_paths_are_found_wherever_an_item_names_them(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("four")
     (tmp_path / "b").write_text("")
     item = Item({"x": (tmp_path / "a", tmp_path / "b")}, tmp_path / "runs" / "later", np.zeros(3))
-    assert files_in([[item, item], "text"]) == {str(tmp_path / "a"): 4, str(tmp_path / "b"): 0, str(tmp_path): -1}
+    assert files_in([partial(process_id, item), [item, item], "text"]) == {
+        str(tmp_path / "a"): 4,
+        str(tmp_path / "b"): 0,
+        str(tmp_path): -1,
+    }
 
 
 def test_a_file_that_is_missing_or_another_one_is_named(tmp_path: Path) -> None:

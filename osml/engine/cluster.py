@@ -15,7 +15,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from osml.engine.facts import Facts, differences, facts_of_here, files_in, files_missing
+from osml.engine.facts import (
+    Facts,
+    differences,
+    facts_of_here,
+    files_in,
+    files_missing,
+    set_variables,
+    variables,
+)
 from osml.engine.place import Place
 from osml.engine.reach import reach
 from osml.engine.task import Answer, attempt, be_worker, from_bytes, to_bytes
@@ -181,7 +189,7 @@ class ClusterPool:
     def __init__(self, cluster: Cluster, function: Callable[[Any], Any], size: int, gpus: float) -> None:
         self._cluster, self._ray, self._size = cluster, cluster.ray, size
         # Shipped once; a worker process reads it once.
-        self._shared = [self._ray.put((function, cluster.facts, gpus))]
+        self._shared = [self._ray.put((function, replace(cluster.facts, variables=variables()), gpus))]
         self._remote = self._ray.remote(_run).options(num_cpus=1, num_gpus=gpus, max_retries=0, retry_exceptions=False)
         self._running: dict[Any, int] = {}
         self._looked = time.monotonic()
@@ -256,7 +264,7 @@ def _run(shared: list[Any], item: Any) -> bytes:
     if source.hex() != _HERE.key:
         function, facts, gpus = ray.get(source)
         _HERE.words = differences(facts)  # also on a node that came later
-        os.environ.update(facts.variables)
+        set_variables(facts.variables)
         if gpus and os.environ.get("OSML_DEVICE", "").startswith("cuda:"):
             os.environ["OSML_DEVICE"] = "cuda"  # Ray shows a task its own card alone
         be_worker()

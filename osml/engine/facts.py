@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,22 @@ def facts_of_here(folders: Iterable[Path]) -> Iterator[Facts]:
                 folder.mkdir(parents=True, exist_ok=True)
                 token.write_text(word, encoding="utf-8")
                 tokens[str(token)] = word
-        variables = {name: value for name, value in os.environ.items() if name.startswith("OSML_")}
-        yield Facts(versions(), str(here), tokens, variables)
+        yield Facts(versions(), str(here), tokens, variables())
     finally:
         for name in tokens:
             Path(name).unlink(missing_ok=True)
+
+
+def variables() -> dict[str, str]:
+    """Settings of osml that the environment holds."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OSML_")}
+
+
+def set_variables(given: Mapping[str, str]) -> None:
+    """Make them those of another process."""
+    for name in variables():
+        del os.environ[name]
+    os.environ.update(given)
 
 
 @cache
@@ -133,6 +144,8 @@ def _paths(value: Any, seen: set[int]) -> Iterator[Path]:
     seen.add(id(value))
     if is_dataclass(value) and not isinstance(value, type):
         parts: Iterable[Any] = [getattr(value, field.name) for field in fields(value)]
+    elif isinstance(value, partial):
+        parts = [*value.args, *value.keywords.values()]
     elif isinstance(value, Mapping):
         parts = value.values()
     elif isinstance(value, (list, tuple, set, frozenset)):

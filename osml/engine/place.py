@@ -84,6 +84,11 @@ def standing() -> Standing:
     return _STANDING.get() or Standing(Place())
 
 
+def far_away() -> bool:
+    """Whether all tasks run on a cluster."""
+    return standing().place.kind == "ray"
+
+
 @contextmanager
 def on(place: Place, say: Callable[[str], None] | None = None) -> Iterator[None]:
     """Run the tasks of a block at a place; `say` is told of the cluster once it is used.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from osml.cohort.cohort import Cohort, ImageTable
 from osml.features import NO_PATH, Unusable, digest_of_image
+from osml.features.vectors import VectorWork, fill_cache
 from osml.schema.images import ImageInput, VolumeInput
 from osml.schema.model import FileInput, Schema
 from osml.schema.networks import EncoderBlock, NetworkPredictor
@@ -155,6 +156,7 @@ def compute_images(
         encoder = built[plan.key]
         if plan.frozen:
             settings = plan.embedding() if training else plan.embedding().for_prediction()
+            fill_cache(pictures, VectorWork(plan.settings(), settings, folder, device), label=plan.input, quiet=quiet)
             found = embed_images(pictures, encoder, settings, cache=folder, device=device, progress=progress)
             values, failures, digests = found.values, found.failures, found.hashes
         else:
