@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,12 +41,12 @@ def cox_derivatives(sets: RiskSets, log_hazard: Float) -> tuple[Float, Float]:
     return gradient, hessian
 
 
-def partial_likelihood(log_hazard: Float, time: Float, event: Float) -> float:
-    """The log partial likelihood, Efron's ties; 0 without an event."""
+def partial_likelihood(time: Float, event: Float) -> Callable[[Float], float]:
+    """The log partial likelihood, Efron's ties, as a function of each row's log hazard; 0 without an event."""
     if not event.any():
-        return 0.0
-    sets = risk_sets(time, event, np.ones(len(time)), "efron")
-    return evaluate(sets, np.empty((len(time), 0)), log_hazard[sets.order], derivatives=False).log_likelihood
+        return lambda log_hazard: 0.0
+    sets, none = risk_sets(time, event, np.ones(len(time)), "efron"), np.empty((len(time), 0))
+    return lambda log_hazard: evaluate(sets, none, log_hazard[sets.order], derivatives=False).log_likelihood
 
 
 def _at_time(sets: RiskSets, terms: Float) -> Float:

@@ -64,7 +64,7 @@ class FoldTrees:
             goal.take(inside), self.x[inside], training.columns, settings, training.seed
         )
         self.model: lightgbm.Booster
-        self.count = 0.0
+        self._loss, self.count = held_out_loss(goal, inside, outside)
         self.loss(1)
         if not self._losses:
             raise NotEstimableError("no tree can be grown: too few training units for one split")
@@ -79,8 +79,7 @@ class FoldTrees:
             self.model = model
             done = len(self._losses)
             self._raw[self._needed] += raw_scores(model, self._rows, self.goal.outputs, first=done, rounds=1)
-            loss, self.count = held_out_loss(self.goal, self._raw, self.inside, self.outside)
-            self._losses.append(loss)
+            self._losses.append(self._loss(self._raw))
         return self._losses[min(rounds, len(self._losses)) - 1] if self._losses else float("nan")
 
     def outputs(self, rounds: int) -> Float:

@@ -7,7 +7,7 @@ gap in a column that had none in training as 0, so such gaps take the training m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,26 +71,24 @@ class Goal:
             raise NotEstimableError("all training units have the same outcome")
 
 
-def held_out_loss(goal: Goal, raw: Float, inside: Rows, outside: Rows) -> tuple[float, float]:
-    """Loss over rows that the model did not train on, and the number it is to be divided by.
+def held_out_loss(goal: Goal, inside: Rows, outside: Rows) -> tuple[Callable[[Float], float], float]:
+    """Loss over rows that a model did not train on, as a function of its outputs of all rows (n, outputs), and the
+    number it is to be divided by.
 
     Log-loss and rows; of survival minus the gain of the log partial likelihood by these rows, and all events: the
     cross-validated partial likelihood, whose risk sets are whole also where a fold holds few events (Verweij & van
     Houwelingen 1993, Stat Med 12:2305).
-
-    raw : outputs of all rows, (n, outputs)
     """
+    y = goal.y[outside]
     if goal.kind == "survival":
         assert goal.time is not None
         both = np.concatenate([inside, outside])
-        gain = partial_likelihood(raw[both, 0], goal.time[both], goal.y[both])
-        gain -= partial_likelihood(raw[inside, 0], goal.time[inside], goal.y[inside])
-        return -gain, float(goal.y[outside].sum())
-    own, y = raw[outside], goal.y[outside]
+        whole, part = (partial_likelihood(goal.time[rows], goal.y[rows]) for rows in (both, inside))
+        return lambda raw: part(raw[inside, 0]) - whole(raw[both, 0]), float(y.sum())
     if goal.kind == "binary":
-        return float((np.logaddexp(0.0, own[:, 0]) - y * own[:, 0]).sum()), float(len(outside))
-    log_p = log_softmax(own, axis=1)[np.arange(len(y)), y.astype(np.intp)]
-    return -float(log_p.sum()), float(len(outside))
+        return lambda raw: float((np.logaddexp(0.0, raw[outside, 0]) - y * raw[outside, 0]).sum()), float(len(outside))
+    places = np.arange(len(y)), y.astype(np.intp)
+    return lambda raw: -float(log_softmax(raw[outside], axis=1)[places].sum()), float(len(outside))
 
 
 def stand_ins(x: Float, columns: Sequence[TableColumn]) -> Float:

@@ -76,4 +76,4 @@ def network_loss(target: Target, truth: Truth, outputs: Float, inside: Rows, out
 
 
 def _partial_likelihood(outputs: Float, truth: FollowUp, rows: Rows) -> float:
-    return partial_likelihood(outputs[rows, 0], truth.time[rows], truth.event[rows].astype(np.float64))
+    return partial_likelihood(truth.time[rows], truth.event[rows].astype(np.float64))(outputs[rows, 0])
