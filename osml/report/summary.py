@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from osml.report.candidates import choice_words, chosen
 from osml.report.figures_decision import decision_words
 from osml.report.html import Markup, join, number, tag
 from osml.report.run import Run
@@ -49,13 +50,17 @@ def summary_paragraphs(run: Run) -> list[Markup]:
     out = [_what(run), _how(run)]
     # What the study sets side by side comes first.
     compared = [name for name in run.schema.report.compare if name in run.metrics["predictors"]]
-    names = list(dict.fromkeys([*compared, *run.metrics["predictors"]]))
+    first = [chosen(run)] if chosen(run) else []
+    names = list(dict.fromkeys([*first, *compared, *run.metrics["predictors"]]))
+    choice = choice_words(run)
+    if choice is not None:
+        out.append(choice)
     out += [_performance(run, name) for name in names[:DESCRIBED]]
     if len(names) > DESCRIBED:
         more = len(names) - DESCRIBED
         words = "1 more predictor stands" if more == 1 else f"{more} more predictors stand"
         out.append(tag("p", f"{words} in the table of results."))
-    if len(names) > 1:
+    if len(names) > 1 and not first:
         out.append(
             tag("p", "Whoever picks the best of several predictors by this report sees it too favourably",
                 "." if run.classes and run.alone else "; the comparisons below are corrected for their number.")

@@ -265,6 +265,8 @@ def _words(label: str, entry: Mapping[str, Any], measure: str) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
+    if not round(value, digits):
+        return f"{0:.{digits}f}"
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -107,7 +107,7 @@ def test_the_same_predictions_add_nothing(tmp_path: Path) -> None:
         difference = entry["difference"]
         assert (difference["value"], difference["low"], difference["high"]) == (0, 0, 0)
     assert found["verdict"] == "not shown"
-    assert ": no improvement is shown; net benefit at a risk of 35 % +0.000" in found["sentence"]
+    assert ": no improvement is shown; net benefit at a risk of 35 % 0.000" in found["sentence"]
 
 
 def test_few_patients_have_a_value_and_no_interval(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_imaging_is_named_as_such(tmp_path: Path) -> None:
         schema = imaged(tmp_path, ["clinical", second])
         rows = [r for name in ("clinical", second) for r in predicted(name, cohort, folds, lp)]
         heads[second] = adds(schema, cohort, folds, rows, facts_of(list(schema.predictors), folds))[0]["sentence"]
-    assert heads["combined"].startswith("Adding imaging to clinical (combined): AUC +0.00")
-    assert heads["radscore"].startswith("radscore in place of clinical: AUC +0.00")
+    assert heads["combined"].startswith("Adding imaging to clinical (combined): AUC 0.00")
+    assert heads["radscore"].startswith("radscore in place of clinical: AUC 0.00")
     assert heads["radscore"].endswith(
         "radscore does not use age and sex, so the difference is not only what imaging adds."
     )
