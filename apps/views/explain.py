@@ -49,11 +49,12 @@ if one is not None and one.result.ok:
         st.subheader(plain(label))
         charts.contributions(inside)
 effects = model.effects()
-if model.kind in ("network", "stack"):
+together = {"network": "A network's inputs", "boosting": "The inputs of trees", "autogluon": "The inputs of its models"}
+if model.kind in (*together, "stack"):
     words = (
-        "A network's inputs do not act one by one: what one does depends on the others. Predict a patient to see what "
-        "moved that prediction."
-        if model.kind == "network"
+        f"{together[model.kind]} do not act one by one: what one does depends on the others. Predict a patient to see "
+        "what moved that prediction."
+        if model.kind in together
         else "A stack combines whole models. Predict a patient to see what each of them adds."
     )
     st.info(words if one is None else words.partition(" Predict")[0])

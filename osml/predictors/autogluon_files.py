@@ -88,10 +88,15 @@ def check_versions(name: str, stored: Mapping[str, str]) -> None:
 
     Raises
     ------
+    MissingExtraError
+        A package is not installed.
     RunError
         A version differs.
     """
     here = versions()
+    gone = [package for package in stored if here.get(package, "absent") == "absent"]
+    if gone:
+        raise missing_extra(gone[0], "autogluon", f"predictor {name!r}, which is of kind autogluon")
     other = {key: value for key, value in stored.items() if here.get(key) != value}
     if other:
         words = ", ".join(f"{key} {value} (here {here.get(key, 'absent')})" for key, value in other.items())

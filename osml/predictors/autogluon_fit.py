@@ -175,7 +175,7 @@ def _train(block: AutogluonPredictor, task: _Task, x: DataFrame, seed: int, fold
         if not predictor.model_names():
             words = "; ".join(f"{f['model']}: {f['reason']}" for f in failures[:3]) or "the time was too short"
             raise NotEstimableError(
-                f"AutoGluon fitted no model: {words}", do="Give a longer `time_limit`, or see the log of the fold."
+                f"AutoGluon fitted no model: {words}", do="Give a longer `time_limit` or a larger `memory_limit`."
             )
         best = predictor.model_best
         held_out = predictor.predict_proba_oof(best)[list(range(len(task.learnt)))].to_numpy(dtype=np.float64)
