@@ -22,7 +22,7 @@ from osml.serving.explain import Contribution, Explanation
 from osml.serving.golden_networks import frozen_vectors
 
 Float = NDArray[np.float64]
-CASES = 20
+CASES = 100  # so that most leaves of a tree are reached
 TOLERANCE = 1e-9
 SINGLE = 1e-6  # AutoGluon passes probabilities on in single precision
 SPREAD_SD = 2.0
