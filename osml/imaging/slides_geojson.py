@@ -58,7 +58,8 @@ def write_geojson(
 
     Notes
     -----
-    Outlines follow the raster's pixels exactly: `read_geojson` and `label_raster` give the raster back. Equal rasters
+    Outlines follow the raster's pixels exactly: `label_raster` gives the raster back (but for a last row or column
+    whose middle lies beyond the slide). Equal rasters
     give equal bytes. Background is best skipped: its outline holds every hole.
     """
     lines: list[str] = []

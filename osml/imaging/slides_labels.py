@@ -144,10 +144,9 @@ def _same_level(slide: Slide, path: Path, annotations: Sequence[Annotation], tis
     if now >= _ON_TISSUE:
         return
     downs = [level.downsample for level in slide.levels[1:]]
-    for number, factor in [*enumerate(downs, start=1), *((k, 1 / down) for k, down in enumerate(downs, start=1))]:
-        other = on_tissue(factor)
-        if other < now + _BETTER:
-            continue
+    tried = [*enumerate(downs, start=1), *((k, 1 / down) for k, down in enumerate(downs, start=1))]
+    other, number, factor = max(((on_tissue(factor), k, factor) for k, factor in tried), default=(0.0, 0, 1.0))
+    if other >= now + _BETTER:
         words = f"in pixels of level {number}" if factor > 1 else f"{1 / factor:.3g} times too large"
         raise AnnotationError(
             f"{slide.name}: {path.name}: the annotations seem to be {words}: "

@@ -65,14 +65,21 @@ def write_sparse(path: Path, side: int, *, tile: int = 512, tissue: float = 0.02
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
         number = 0
         while (n := side // 4**number) >= tile or number == 0:
-            across = -(-n // tile)
-            half = tissue**0.5 / 2
+            low, high = (round(n * (0.5 + side * tissue**0.5 / 2)) for side in (-1, 1))
 
-            def tiles(across: int = across, half: float = half) -> Iterator[bytes]:
-                for row in range(across):
-                    for column in range(across):
-                        inside = all(abs((v + 0.5) / across - 0.5) < half for v in (row, column))
-                        yield full if inside else empty
+            def tiles(n: int = n, low: int = low, high: int = high) -> Iterator[bytes]:
+                for top in range(0, n, tile):
+                    for left in range(0, n, tile):
+                        ends = [(np.clip(low - at, 0, tile), np.clip(high - at, 0, tile)) for at in (top, left)]
+                        if all(end == (0, tile) for end in ends):
+                            yield full
+                        elif any(first == last for first, last in ends):
+                            yield empty
+                        else:
+                            cut = tuple(slice(*end) for end in ends)
+                            pixels = blank.copy()
+                            pixels[cut] = here[cut]
+                            yield encoded(pixels)
 
             writer.write(
                 tiles(), shape=(n, n, 3), dtype=np.uint8, tile=(tile, tile), photometric="rgb", compression="jpeg",
