@@ -27,6 +27,7 @@ from osml.study.failures import tell_failures, write_failures
 from osml.study.final import finish
 from osml.study.folds import Clock, run_folds
 from osml.study.images import WithImages, add_features, write_images
+from osml.study.known import finished_before, remember
 from osml.study.montage import write_montage
 from osml.study.planning.command import Followed, tell
 from osml.study.planning.plan import time_limit
@@ -111,6 +112,14 @@ def fit(
     stopped = refusals(loaded, findings)
     if stopped:
         raise refuse(stopped)
+    weights = {f"weights of {path.name}": sha256_file(path) for path in loaded.weights}
+    root = runs or Path("runs")
+    before = None if new else finished_before(root, loaded, built, weights)
+    lines: list[str] = []
+    if before is not None and (found := _reused(before, clock, followed is not None, lines.append)):
+        for line in lines:
+            say(line)
+        return found
     images = add_features(loaded, built, workers=workers, quiet=quiet, say=say)
     if images.hashes:
         known = set(findings)
@@ -120,29 +129,35 @@ def fit(
                 say(finding_line(loaded, finding))
         if stopped := refusals(loaded, findings):
             raise refuse(stopped)
-    built = images.built
-    weights = {f"weights of {path.name}": sha256_file(path) for path in loaded.weights}
     identity = run_identity(loaded, {built.table.name: built.table.sha256, **images.hashes, **weights})
-    run = RunDirectory.create(runs or Path("runs"), loaded.schema.name, identity, new=new)
+    run = RunDirectory.create(root, loaded.schema.name, identity, new=new)
     with run.locked() as waited:
         if waited:
             say("run       another process was fitting this run; it has ended")
-        status = run.status()
-        failed, skipped = tuple(status.get("failed", ())), tuple(status.get("skipped", ()))
-        if status.get("state") == "finished" and not new:
-            if skipped and clock.more_than(status.get("time_limit")):
-                say(f"run       {run.path}: going on with what the time limit left out ({', '.join(skipped)})")
-            elif failed and followed is None:
-                say(f"run       {run.path}: trying again what failed before ({', '.join(failed)})")
-            else:
-                say(f"run       {run.path} (finished before; --new fits again)")
-                if skipped:
-                    say(f"          left out for time: {', '.join(skipped)}; a longer --time-limit goes on with them")
-                run.point_latest()
-                metrics = read_json(run.path / "metrics.json")
-                return FitResult(run, True, metrics, failed, skipped, followed is not None)
+        if not new and (found := _reused(run, clock, followed is not None, say)):
+            return found
+        remember(run, loaded, built, weights)
         with folders_at_hand(path.parent for path in loaded.weights):
             return _run(loaded, images, findings, run, workers, say, quiet, followed, clock)
+
+
+def _reused(run: RunDirectory, clock: Clock, planned: bool, say: Say) -> FitResult | None:
+    """The result of a finished run; None where something is left to do, which is told."""
+    status = run.status()
+    failed, skipped = tuple(status.get("failed", ())), tuple(status.get("skipped", ()))
+    if status.get("state") != "finished":
+        return None
+    if skipped and clock.more_than(status.get("time_limit")):
+        say(f"run       {run.path}: going on with what the time limit left out ({', '.join(skipped)})")
+        return None
+    if failed and not planned:
+        say(f"run       {run.path}: trying again what failed before ({', '.join(failed)})")
+        return None
+    say(f"run       {run.path} (finished before; --new fits again)")
+    if skipped:
+        say(f"          left out for time: {', '.join(skipped)}; a longer --time-limit goes on with them")
+    run.point_latest()
+    return FitResult(run, True, read_json(run.path / "metrics.json"), failed, skipped, planned)
 
 
 def _run(

@@ -17,9 +17,11 @@ from osml.cohort.build import read_cohort
 from osml.cohort.splits import make_folds
 from osml.errors import CheckError
 from osml.predictors.radscore import load_radscore
+from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema, load_schema
 from osml.study.fit import fit
 from osml.study.images import add_features, missing_files
+from osml.study.known import finished_before
 from osml.study.leakage import artefacts, check_leakage, overwrite_patients
 from osml.study.prepare import prepare
 
@@ -135,7 +137,9 @@ def test_features_look_at_no_label_and_no_other_patient(cached: tuple[Path, Rows
     assert np.array_equal(few.features["rad"].x, whole.features["rad"].x[10:30])
 
 
-def test_a_study_runs_from_images_to_nomogram_and_its_files_say_how(cached: tuple[Path, Rows], tmp_path: Path) -> None:
+def test_a_study_runs_from_images_to_nomogram_and_its_files_say_how(
+    cached: tuple[Path, Rows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, rows = cached
     rows[7]["t1_mask"] = ""
     result = fit(write_study(folder, rows), runs=tmp_path, workers=1, say=lambda _: None, quiet=True)
@@ -164,6 +168,24 @@ def test_a_study_runs_from_images_to_nomogram_and_its_files_say_how(cached: tupl
     bundle = {p.name for p in (run / "bundle").rglob("*") if p.is_file()}
     assert "selection.json" not in bundle
     assert not any(row["id"] in p.read_text(errors="replace") for row in rows for p in (run / "bundle").rglob("*.json"))
+
+    # Asked again it is found by the contents of its files, and no image is read.
+    loaded, built, _ = prepare(folder / "study.yaml")
+    assert finished_before(tmp_path, loaded, built, {}) == RunDirectory(run)
+    with monkeypatch.context() as patch:
+        patch.setattr("osml.study.fit.add_features", lambda *_, **__: pytest.fail("images were read again"))
+        again = fit(folder / "study.yaml", runs=tmp_path, workers=1, say=lambda _: None, quiet=True)
+    assert again.reused
+    assert again.metrics == result.metrics
+    file = folder / rows[0]["t1"]
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content + b"\0")
+        assert finished_before(tmp_path, loaded, built, {}) is None, "an image has changed"
+        file.unlink()
+        assert finished_before(tmp_path, loaded, built, {}) is None, "an image is gone"
+    finally:
+        file.write_bytes(content)
 
 
 def test_the_run_is_another_one_when_an_image_changes(cached: tuple[Path, Rows]) -> None:
