@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import candidates
 import charts
 import streamlit as st
-from frame import current_model, current_results, heading, plain, refusals, rounded, show_figure, show_grid, small
+from frame import (
+    current_model,
+    current_results,
+    heading,
+    plain,
+    refusals,
+    rounded,
+    show_facts,
+    show_figure,
+    show_grid,
+    small,
+)
 
 from osml.runs.results import Figure, Grid
 
@@ -86,6 +98,49 @@ def confusion(block: dict[str, Any]) -> Grid:
     return Grid(("True class", *(f"predicted {name}" for name in names)), rows, "Held-out predictions.")
 
 
+def show_choice(found: dict[str, Any], figures: list[Figure]) -> None:
+    """Who was chosen, every candidate as measured, and the chosen one corrected."""
+    st.markdown(f"**{plain(candidates.choice_words(found))}**")
+    show_grid(candidates.leaderboard(found))
+    if "winner" in found:
+        show_grid(candidates.before_and_after(found), f"{found['winner']} before and after the correction")
+    for figure in figures:
+        show_figure(figure, "Candidates as measured, and the chosen one corrected")
+    if found.get("comparisons"):
+        with st.expander(f"Every other predictor against {plain(found['winner'])}"):
+            show_grid(candidates.against_the_winner(found))
+    st.markdown(small(found["rule"]))
+
+
+def show_added(entries: list[dict[str, Any]]) -> None:
+    """What one predictor adds to another, a sentence and a table each."""
+    if entries:
+        st.header("What one predictor adds to another")
+    for one in entries:
+        if "sentence" not in one:
+            st.markdown(plain(f"{one['with']} and {one['without']}: {one['reason']}."))
+            continue
+        st.markdown(plain(one["sentence"]))
+        with st.expander(f"Numbers of {plain(one['with'])} against {plain(one['without'])}"):
+            show_grid(candidates.added(one))
+
+
+def show_plan(plan: dict[str, Any] | None, failed: list[dict[str, Any]] | None) -> None:
+    """The plan that the run followed, and what failed in it."""
+    if plan:
+        st.header("Plan")
+        show_facts(candidates.plan_facts(plan))
+        for grid in (candidates.planned(plan), candidates.left_out(plan), candidates.governor(plan)):
+            if grid.rows:
+                show_grid(grid)
+    if failed is not None:
+        st.header("Failures")
+        if failed:
+            show_grid(candidates.failures(failed))
+        else:
+            st.markdown("Nothing failed.")
+
+
 model = current_model()
 heading("Performance", model)
 st.markdown(
@@ -105,17 +160,21 @@ if model.classes and "per_class" in honest:
 results = current_results()
 if results is not None:
     with refusals():
-        leaderboard = results.leaderboard()
-    if leaderboard is not None:
+        leaderboard, metrics = results.leaderboard(), results.metrics()
+    chosen = metrics.get("selection")
+    if chosen is not None or leaderboard is not None:
         st.header("All models of this study")
+    if chosen is not None:
+        show_choice(chosen, results.figures("candidates"))
+    elif leaderboard is not None:
         show_grid(leaderboard)
-    comparisons = results.metrics().get("comparisons") or []
-    for one in comparisons:
+    for one in metrics.get("comparisons") or []:
         if "difference" in one:
             words = f"{one['first']} - {one['second']}: {one['measure']} {one['difference']:+.3f}"
             if one.get("low") is not None:
                 words += f" ({one['low']:+.3f} to {one['high']:+.3f})"
             st.markdown(small(words))
+    show_added(metrics.get("adds") or [])
 compared = results.tables("regions_") if results is not None else {}
 for score in model.scores:
     if f"regions_{score}" in compared:
@@ -145,3 +204,5 @@ if not figures:
         "The figures of the report (ROC, calibration) are not here: "
         "this bundle lies outside its run, or no report was made."
     )
+if results is not None:
+    show_plan(metrics.get("plan"), metrics.get("failures"))
