@@ -43,7 +43,7 @@ def _boosting(
     if not inner and block.get("rounds") is None:
         message = "the number of trees is found on inner folds, but `validation.inner` is none"
         yield Problem(path, message, "Give `rounds`, or `inner: {folds: 5}`.")
-    if not inner and block.get("calibrate") is True:
+    if not inner and block.get("calibrate"):
         message = "calibrate learns from inner out-of-fold scores, but `validation.inner` is none"
         yield Problem((*path, "calibrate"), message, "Give `inner: {folds: 5}`.")
 
