@@ -116,9 +116,12 @@ def _exhibits(run: Run, rows: Sequence[ModelRow]) -> Exhibits:
 
 
 def _explanation(run: Run, predictor: str) -> list[Exhibit]:
+    name, title = f"shap_{predictor}", f"Contributions of the inputs, {predictor}"
+    spared = run.metrics["predictors"][predictor].get("final", {}).get("skipped")
+    if spared:
+        return [unavailable(name, title, f"Not explained: {spared}.")]
     if explains(run, predictor):
         return explained_exhibits(run, predictor)
-    name, title = f"shap_{predictor}", f"Contributions of the inputs, {predictor}"
     if not (run.path / "bundle" / "predictors" / predictor).is_dir():
         why = no_model(run.metrics["predictors"][predictor], "it was not fitted")
         return [unavailable(name, title, f"There is no final model: {why}.")]

@@ -26,7 +26,7 @@ from osml.study.tasks import FoldTask, run_fold
 
 # What follows the folds: judging and drawing take about so long in all and per candidate, on one core; and at least
 # this share of the limit is kept for them and for the models that are fitted to all patients.
-FINISH_S, FINISH_EACH_S, FINISH_SHARE = 20.0, 4.0, 0.15
+FINISH_S, FINISH_EACH_S, FINISH_SHARE = 30.0, 8.0, 0.15
 # A model on all patients against one on a training fold, with what belongs to it (apparent performance, explanation).
 FINAL_AGAINST_FOLD = 2.0
 
