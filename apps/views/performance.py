@@ -98,11 +98,11 @@ def confusion(block: dict[str, Any]) -> Grid:
     return Grid(("True class", *(f"predicted {name}" for name in names)), rows, "Held-out predictions.")
 
 
-def show_choice(found: dict[str, Any], figures: list[Figure]) -> None:
-    """Who was chosen, every candidate as measured, and the chosen one corrected."""
+def show_choice(found: dict[str, Any], figures: list[Figure], shown: str) -> None:
+    """Who was chosen, every candidate as measured, and the chosen one corrected unless it is the model `shown`."""
     st.markdown(f"**{plain(candidates.choice_words(found))}**")
     show_grid(candidates.leaderboard(found))
-    if "winner" in found:
+    if found.get("winner", shown) != shown:
         show_grid(candidates.before_and_after(found), f"{found['winner']} before and after the correction")
     for figure in figures:
         show_figure(figure, "Candidates as measured, and the chosen one corrected")
@@ -152,6 +152,9 @@ honest = facts.get("out_of_fold", {})
 show_grid(class_measures(honest, facts.get("apparent", {})) if model.classes else measures(facts))
 if "reason" in honest:
     st.warning(plain(honest["reason"]))
+choice = model.facts.get("choice")
+if choice and model.facts.get("chosen") == model.name:
+    show_grid(candidates.before_and_after(choice), f"Chosen among {choice['candidates']} predictors")
 if model.classes and "per_class" in honest:
     st.header("Each class")
     show_grid(each_class(honest))
@@ -165,7 +168,7 @@ if results is not None:
     if chosen is not None or leaderboard is not None:
         st.header("All models of this study")
     if chosen is not None:
-        show_choice(chosen, results.figures("candidates"))
+        show_choice(chosen, results.figures("candidates"), model.name)
     elif leaderboard is not None:
         show_grid(leaderboard)
     for one in metrics.get("comparisons") or []:

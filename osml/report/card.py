@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from osml.report.autogluon import made_words
+from osml.report.candidates import NAMES
 from osml.report.feature_words import feature_words
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
@@ -32,7 +33,7 @@ def model_card(run: Run) -> str:
         "## Performance", "",
         f"Judged by {_plain(split_words(run))}: {_plain(facts['validation'])}.", "",
     ]  # fmt: skip
-    lines += _performance(run)
+    lines += [*_performance(run), *_choice(run)]
     lines += ["", "## Models", ""]
     for name, found in run.metrics["predictors"].items():
         lines.append(f"- {_plain(name)}: {_model(found)}")
@@ -122,6 +123,22 @@ def _performance(run: Run) -> list[str]:
         slope, brier = ("withheld" if hidden else _value(found.get(k, {}), d) for k, d in (("slope", 2), ("brier", 3)))
         lines.append(f"| {_plain(name)} | {area} | {slope} | {brier} |")
     return [*lines, "", *notes]
+
+
+def _choice(run: Run) -> list[str]:
+    """The chosen predictor after the correction; the table above it is as measured."""
+    found = run.metrics.get("selection", {})
+    if "winner" not in found:
+        return []
+    parts = []
+    for key in (found["measures"][0], "log_loss"):
+        entry, digits = found["corrected"][key], 3 if key == "log_loss" else 2
+        if entry.get("value") is not None:
+            ends = "" if entry.get("low") is None else f" ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})"
+            parts.append(f"{NAMES[key]} {_value(entry, digits)}{ends}")
+    shown = ", ".join(parts) or "not estimable"
+    chosen = f"{_plain(found['winner'])} was chosen among {len(found['table'])} predictors"
+    return ["", f"{chosen}; corrected for the choice: {shown}. The table is as measured, not corrected."]
 
 
 def _value(entry: dict[str, Any], digits: int) -> str:

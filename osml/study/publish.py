@@ -105,6 +105,7 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "accepted": metrics["accepted"],
         "checks": metrics["checks"],
         "chosen": metrics.get("selection", {}).get("winner"),
+        "choice": _choice(metrics.get("selection", {})),
         "predictors": {
             name: {
                 key: facts[key]
@@ -126,6 +127,14 @@ def facts(loaded: LoadedSchema, metrics: Mapping[str, Any]) -> dict[str, Any]:
             for name, facts in metrics["predictors"].items()
         },
     }
+
+
+def _choice(selection: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the chosen predictor is worth after the choice; None where nothing was chosen."""
+    if "winner" not in selection:
+        return None
+    kept = {key: selection[key] for key in ("rule", "draws", "uncorrected", "corrected")}
+    return {"candidates": len(selection["table"]), **kept}
 
 
 def _event(schema: Schema) -> str:

@@ -105,7 +105,7 @@ def test_the_page_shows_what_is_there(tmp_path: Path, monkeypatch: pytest.Monkey
         assert all(any(word in header for header in headers) for word in wanted)
     words = "\n".join(str(block.value) for block in app.markdown).replace("\\", "")
     cells = "\n".join(table.value.to_csv() for table in app.table).replace("\\", "")
-    assert made["selection"]["winner"] in words
+    assert f"{made['selection']['winner']} (" in words
     assert made["adds"][0]["sentence"].split(":")[0] in words
     assert "MemoryError,out of memory" in cells
     assert "fewer than 100 patients" in cells

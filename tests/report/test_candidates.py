@@ -14,6 +14,7 @@ from pages import Page
 from report_runs import DECISION, FitRun
 
 from osml.report.candidates import choice_words, section
+from osml.report.card import _choice
 from osml.report.figures_candidates import HEADER, candidates_exhibit
 from osml.report.html import Markup, join, tag
 from osml.study.adds import adds
@@ -98,6 +99,15 @@ def test_the_figure_holds_every_candidate_and_the_corrected_value(near: Any) -> 
     assert [row["log_loss"] for row in rows[:3]] == losses
 
 
+def test_the_model_card_says_what_the_chosen_one_is_worth(near: Any) -> None:
+    corrected = near.metrics["selection"]["corrected"]
+    _, line = _choice(near)
+    assert line.startswith("clinical was chosen among 3 predictors; corrected for the choice: AUC ")
+    assert f"log-loss {corrected['log_loss']['value']:.3f} (" in line
+    del near.metrics["selection"]["winner"]
+    assert _choice(near) == []
+
+
 def test_without_a_choice_the_reason_stands_there(tmp_path: Path) -> None:
     noise = {"clinical": 0.0, "ridge": 0.0, "net": 0.0}
     run = told(tmp_path, noise, study={"sampling": "case_control"})
@@ -142,5 +152,8 @@ def test_the_report_of_a_run_that_chose(fit_run: FitRun) -> None:
         assert float(row["auc_low"]) == entry["auc"]["low"]
     # The uncorrected value beside the corrected one is that of the predictor's own results.
     honest = metrics["predictors"][winner]["out_of_fold"]
+    facts = json.loads((run / "bundle" / "facts.json").read_text())
+    assert facts["choice"]["corrected"] == metrics["selection"]["corrected"]
+    assert f"{winner} was chosen among 3 predictors" in (run / "model_card.md").read_text()
     assert metrics["selection"]["uncorrected"]["auc"]["value"] == honest["auc"]["value"]
     assert metrics["selection"]["uncorrected"]["brier"]["value"] == honest["brier"]["value"]
