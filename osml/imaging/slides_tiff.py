@@ -110,7 +110,9 @@ class TiffFile:
         UnreadableError
             A tile is damaged.
         """
-        out = np.full((h, w, 3), WHITE, dtype=np.uint8)
+        out = np.empty((h, w, 3), dtype=np.uint8)
+        if x < 0 or y < 0 or x + w > segments.width or y + h > segments.height or not segments.whole(x, y, w, h):
+            out[:] = WHITE
         for index, left, top in segments.covering(x, y, w, h):
             if not segments.counts[index]:
                 continue

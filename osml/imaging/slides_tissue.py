@@ -127,11 +127,10 @@ def find_tissue(
     ink = ink_mask(clear)
     clear[ink] = 255
     found = tissue_mask(
-        clear, min_area_px=min_area_um2 / square, max_hole_px=max_hole_um2 / square,
-        limits=_DENSITY, min_colour=_COLOUR,
+        clear, min_area_px=min_area_um2 / square, max_hole_px=0, limits=_DENSITY, min_colour=_COLOUR
     )  # fmt: skip
     # A hole may be filled, but not with ink.
-    inside = found.inside & ~ink
+    inside = _fill_holes(found.inside, max_hole_um2 / square) & ~ink
     if not inside.any():
         where = ""
         if thumbnail is not None:
@@ -173,6 +172,18 @@ def small(pixels: Pixels, side: int = 1024) -> Pixels:
         return pixels
     size = (max(1, round(width * share)), max(1, round(height * share)))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+
+
+def _fill_holes(inside: Bools, area_px: float) -> Bools:
+    """The mask with its holes of up to `area_px` pixels; what touches the border is no hole."""
+    from scipy import ndimage
+
+    label, n = ndimage.label(~inside)
+    hole = np.bincount(label.ravel(), minlength=n + 1) <= area_px
+    for edge in (label[0], label[-1], label[:, 0], label[:, -1]):
+        hole[edge] = False
+    hole[0] = False
+    return inside | hole[label]
 
 
 def _on_white(rgb: Pixels) -> Pixels:

@@ -73,11 +73,15 @@ def test_holes_are_filled_by_their_size_in_square_microns(tmp_path: Path) -> Non
     rgb[100:700, 100:700] = PINK
     rgb[200:240, 200:240] = GLASS  # 80 × 80 µm
     rgb[300:600, 300:600] = GLASS  # 600 × 600 µm
+    rgb[700:, 300:340] = PINK
+    rgb[780:, :340] = PINK  # what is now cut off from the other glass touches the border
     with open_slide(write_tiff(tmp_path / "a.tif", rgb, mpp=2.0, levels=1)) as slide:
         inside = find_tissue(slide).inside
         assert inside[55, 55]
         assert not inside[110, 110]
-        assert find_tissue(slide, max_hole_um2=1e6).inside[110, 110]
+        filled = find_tissue(slide, max_hole_um2=1e6).inside
+        assert filled[110, 110]
+        assert not filled[185, 30]
         assert not find_tissue(slide, max_hole_um2=0).inside[55, 55]
 
 
