@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from osml.explanation.drawing import inline_svg
-from osml.report import autogluon, boosting, candidates, classes, networks, radiomics, tables
+from osml.report import autogluon, boosting, candidates, classes, networks, plans, radiomics, tables
 from osml.report.exhibit import Exhibit
 from osml.report.explained import gallery_notes
 from osml.report.html import Markup, details, join, table, tag
@@ -95,6 +95,9 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
         ("regression", "Regression tables", _regression(run)),
         ("radiomics", "Images and radiomics", radiomics.section(run, exhibits.regions, exhibits.scores, _figures))
         if radiomics.radiomics_inputs(run)
+        else None,
+        ("plan", "Plan and failures" if run.metrics.get("failures") else "Plan", plans.section(run))
+        if plans.planned(run)
         else None,
         ("results", "Results of all predictors", _results(run, exhibits, rows)),
         ("candidates", "Candidates and choice", candidates.section(run, exhibits.candidates, _figures))
