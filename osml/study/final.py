@@ -19,6 +19,7 @@ from osml.predictors.contract import Design
 from osml.runs.directory import RunDirectory
 from osml.runs.extras import read_extras
 from osml.runs.store import PredictionRow, read_predictions
+from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.load import LoadedSchema
 from osml.schema.model import Schema
 from osml.study.adds import adds
@@ -194,12 +195,19 @@ def _add_pooled(loaded: LoadedSchema, cohort: Cohort, rows: Sequence[PredictionR
     """Pooled leave-one-patient-out discrimination, secondary, beside what noise gives."""
     first = [row for row in rows if row.column == rows[0].column]
     pooled = pooled_discrimination(cohort, [row.unit for row in first], [row.lp for row in first])
-    mean, permutations = pooled_null_mean(loaded.schema, rows[0].predictor, cohort)
+    schema, name = loaded.schema, rows[0].predictor
+    note = "each fold is another scale; compare the pooled value with its permutation mean, not with 0.5"
+    if any(isinstance(schema.predictors[one], AutogluonPredictor) for one in schema.lineage([name])):
+        # A fit for every patient of every permutation: hours, for a value that is secondary.
+        mean, permutations = float("nan"), 0
+        note = "each fold is another scale: noise does not give 0.5; its permutation mean is not computed for AutoGluon"
+    else:
+        mean, permutations = pooled_null_mean(schema, name, cohort)
     honest["auc" if "auc" in honest else "c"] |= {
         "pooled": pooled if np.isfinite(pooled) else None,
         "permutation_mean": mean if np.isfinite(mean) else None,
         "permutations": permutations,
-        "note": "each fold is another scale; compare the pooled value with its permutation mean, not with 0.5",
+        "note": note,
     }
 
 
