@@ -214,6 +214,47 @@ def autogluon_schema() -> dict[str, Any]:
     return data
 
 
+def slide_schema() -> dict[str, Any]:
+    """A valid region study in which every key about slides is written."""
+    data = minimal_schema()
+    data["cohort"] |= {"table": "slides.csv", "row": "slide"}
+    data["target"] = {
+        "kind": "region", "of": "wsi", "column": "annotation",
+        "classes": {
+            "BG": {"name": "background", "colour": "#ffffff"},
+            "VT": {"name": "viable tumour", "colour": "#c81e28"},
+            "NC": {"name": "necrosis", "colour": "#3c3c3c"},
+        },
+        "necrosis": {"viable": ["VT"], "necrotic": ["NC"]},
+    }  # fmt: skip
+    data["inputs"] = {
+        "wsi": {"kind": "slide", "column": "file", "label": "Slide", "mpp": 0.5, "available": "visit"},
+    }  # fmt: skip
+    data["predictors"] = {
+        "necrosis": {
+            "kind": "slide", "label": "Necrosis", "inputs": ["wsi"], "tile": {"size_um": 128, "stride_um": 64},
+            "encoders": {"wsi": {"model": "default", "weights": "hub", "tune": {"lora": {"rank": 8, "alpha": 16}}}},
+            "refine": "majority", "min_tissue": 0.2,
+        },
+    }  # fmt: skip
+    data["validation"]["inner"] = {"folds": 2}
+    return data
+
+
+def score_schema() -> dict[str, Any]:
+    """A valid schema in which every key about scores of a bundle is written."""
+    data = minimal_schema()
+    data["inputs"] |= {
+        "wsi": {"kind": "slide", "column": "file", "available": "visit"},
+        "necrosis": {
+            "kind": "score", "of": "wsi", "bundle": "bundle", "output": "necrosis_rate", "oof": "necrosis_oof.csv",
+            "label": "Necrosis rate", "available": "visit",
+        },
+    }  # fmt: skip
+    data["predictors"]["clinical"]["inputs"].append("necrosis")
+    return data
+
+
 def write_schema(folder: Path, data: Mapping[str, Any], name: str = "study.yaml") -> Path:
     """Write a schema as block-style YAML, one key a line."""
     yaml = YAML(typ="safe", pure=True)

@@ -11,6 +11,7 @@ from osml.cohort.inputs import Where
 from osml.cohort.table import Table
 from osml.errors import TableError
 from osml.schema.model import Schema
+from osml.schema.slides import RegionTarget
 from osml.schema.suggest import closest
 from osml.schema.targets import BinaryTarget, ClassesTarget, HierarchyTarget, SurvivalTarget, tree_of
 
@@ -29,6 +30,11 @@ def target_columns(schema: Schema, where: Where) -> list[tuple[str, str]]:
 def read_outcome(schema: Schema, table: Table) -> tuple[Outcome, NDArray[np.bool_], list[CellProblem]]:
     """Outcome of every row, which rows have none, and cells that cannot be used."""
     target, missing = schema.target, set(schema.cohort.missing)
+    if isinstance(target, RegionTarget):
+        raise TableError(
+            "this study's target is regions of slides; it has no table of patients with outcomes",
+            do="`osml check` and `osml fit` know such studies; what else reads a table does not.",
+        )
     if isinstance(target, BinaryTarget):
         y, gone, problems, negative = _two_valued(target.column, target.positive, target.negative, table, missing)
         return BinaryOutcome(y, target.positive, negative), gone, problems

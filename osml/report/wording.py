@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from osml.report.run import Run
+from osml.schema.slides import RegionTarget
 from osml.schema.targets import HierarchyTarget, MulticlassTarget
 
 
@@ -42,6 +43,8 @@ def event_words(run: Run) -> str:
         return run.schema.study.endpoint
     if isinstance(target, MulticlassTarget | HierarchyTarget):
         return f"{target.column}: {', '.join(run.classes[:-1])} or {run.classes[-1]}"
+    if isinstance(target, RegionTarget):
+        return f"tissue of whole slides: {', '.join(kind.name for kind in target.classes.values())}"
     return "the event" if target.kind == "survival" else f"{target.column} = {target.positive}"
 
 

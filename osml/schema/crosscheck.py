@@ -11,6 +11,7 @@ from osml.codes import BY_CODE
 from osml.schema.crosscheck_autogluon import autogluon_problems
 from osml.schema.crosscheck_images import image_problems
 from osml.schema.crosscheck_networks import CLASSES, network_problems
+from osml.schema.crosscheck_slides import slide_problems
 from osml.schema.crosscheck_tabular import tabular_problems
 from osml.schema.document import Key, Problem
 from osml.schema.model import AUTO
@@ -38,6 +39,7 @@ def cross_check(data: Mapping[str, Any]) -> list[Problem]:
         network_problems(data),
         tabular_problems(data),
         autogluon_problems(data),
+        slide_problems(data),
         _rest(data),
     )
     return [problem for problems in found for problem in problems]
@@ -247,6 +249,8 @@ def _predictors(data: Mapping[str, Any]) -> Iterator[Problem]:
                     yield Problem((*path, key, item), message, hint(item, used))
                 elif item in inputs and isinstance(inputs[item], dict) and inputs[item].get("kind") not in kinds:
                     kind = inputs[item].get("kind")
+                    if (key, kind) == ("terms", "score"):  # it enters as the number that it is
+                        continue
                     yield Problem((*path, key, item), f"`{key}` is for {' and '.join(kinds)}; {item!r} is a {kind}")
                 elif item in predictors and item not in inputs:
                     message = f"{item!r} is the score of a predictor; scores enter linearly"
@@ -374,7 +378,7 @@ def _rest(data: Mapping[str, Any]) -> Iterator[Problem]:
     if thresholds is not None and not 0 < thresholds[0] < thresholds[1] < 1:
         yield Problem(("decision", "thresholds"), "must be two risks with 0 < low < high < 1")
     act_on = decision.get("act_on")
-    if act_on is not None and target and target.get("kind") not in CLASSES:
+    if act_on is not None and target and target.get("kind") not in (*CLASSES, "region"):
         event = "event" if target.get("kind") == "survival" else _text(target.get("positive"))
         if event not in (None, UNANSWERED) and _text(act_on) not in (event, UNANSWERED):
             message = f"{_text(act_on)!r} is not the event, {event!r}"

@@ -44,7 +44,7 @@ class LoadedSchema:
     @property
     def weights(self) -> tuple[Path, ...]:
         """Files of encoders' weights that the schema names, each once."""
-        blocks = [encoder for net in self.schema.networks().values() for encoder in net.encoders.values()]
+        blocks = [encoder for block in self.schema.encoded().values() for encoder in block.encoders.values()]
         return tuple(dict.fromkeys(Path(b.weights) for b in blocks if b.weights not in (None, "hub") and b.weights))
 
     def resolved(self) -> dict[str, Any]:
@@ -59,6 +59,8 @@ class LoadedSchema:
             for encoder in predictor.get("encoders", {}).values():
                 if encoder["weights"] not in (None, "hub"):
                     encoder["weights"] = Path(encoder["weights"]).name
+        for score in (block for block in data["inputs"].values() if block["kind"] == "score"):
+            score["bundle"], score["oof"] = Path(score["bundle"]).name, score["oof"] and Path(score["oof"]).name
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,9 +129,13 @@ def _graft(document: Document, plan: Document) -> None:
 
 
 def _with_weights(schema: Schema, folder: Path) -> Schema:
-    """Files of weights are relative to the YAML, wherever the encoder is built."""
-    predictors = dict(schema.predictors)
-    for name, block in schema.networks().items():
+    """Files of weights, and what scores come from, are relative to the YAML, wherever they are read."""
+    predictors, inputs = dict(schema.predictors), dict(schema.inputs)
+    for name, score in schema.scores().items():
+        paths = {"bundle": score.bundle, "oof": score.oof}
+        places = {key: str((folder / path).resolve()) for key, path in paths.items() if path is not None}
+        inputs[name] = score.model_copy(update=places)
+    for name, block in schema.encoded().items():
         encoders = {
             item: encoder
             if encoder.weights in (None, "hub")
@@ -137,7 +143,7 @@ def _with_weights(schema: Schema, folder: Path) -> Schema:
             for item, encoder in block.encoders.items()
         }
         predictors[name] = block.model_copy(update={"encoders": encoders})
-    return schema.model_copy(update={"predictors": predictors})
+    return schema.model_copy(update={"predictors": predictors, "inputs": inputs})
 
 
 def _apply(document: Document, override: str) -> None:

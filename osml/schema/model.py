@@ -11,6 +11,7 @@ from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.fields import Block, FilePath, Level, Number, Text, Whole
 from osml.schema.images import ImageInput, RadiomicsInput, VolumeInput
 from osml.schema.networks import NetworkPredictor, StackPredictor
+from osml.schema.slides import RegionTarget, ScoreInput, SlideInput, SlidePredictor
 from osml.schema.tabular import BoostingPredictor
 from osml.schema.targets import BinaryTarget, ClassesTarget, SurvivalTarget
 
@@ -65,7 +66,7 @@ class CohortBlock(Block):
     position: Position | None = Field(None, description="where tiles lie, for the check of overlapping ones")
 
 
-Target = Annotated[BinaryTarget | SurvivalTarget | ClassesTarget, Field(discriminator="kind")]
+Target = Annotated[BinaryTarget | SurvivalTarget | ClassesTarget | RegionTarget, Field(discriminator="kind")]
 
 
 class Decision(Block):
@@ -161,7 +162,7 @@ class CategoryInput(_Input):
 
 ValueInput = NumberInput | LabInput | BinaryInput | CategoryInput
 FileInput = VolumeInput | ImageInput
-Input = Annotated[ValueInput | FileInput | RadiomicsInput, Field(discriminator="kind")]
+Input = Annotated[ValueInput | FileInput | RadiomicsInput | SlideInput | ScoreInput, Field(discriminator="kind")]
 
 
 class Rcs(Block):
@@ -217,7 +218,8 @@ Predictor = Annotated[
     | NetworkPredictor
     | StackPredictor
     | AutogluonPredictor
-    | BoostingPredictor,
+    | BoostingPredictor
+    | SlidePredictor,
     Field(discriminator="kind"),
 ]
 
@@ -345,6 +347,15 @@ class Schema(Block):
     def networks(self) -> dict[str, NetworkPredictor]:
         """The predictors that are networks."""
         return {name: block for name, block in self.predictors.items() if isinstance(block, NetworkPredictor)}
+
+    def encoded(self) -> dict[str, NetworkPredictor | SlidePredictor]:
+        """The predictors that look through encoders which the schema names."""
+        kinds = (NetworkPredictor, SlidePredictor)
+        return {name: block for name, block in self.predictors.items() if isinstance(block, kinds)}
+
+    def scores(self) -> dict[str, ScoreInput]:
+        """The inputs that are scores of frozen bundles."""
+        return {name: block for name, block in self.inputs.items() if isinstance(block, ScoreInput)}
 
     def images_read(self) -> tuple[str, ...]:
         """The images and volumes that predictors look at; radiomics of them are another thing."""

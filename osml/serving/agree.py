@@ -24,6 +24,7 @@ from osml.predictors.stack import FittedStack
 from osml.predictors.tabular import Reader, Tabular
 from osml.schema.model import BinaryInput, CategoryInput, FileInput, Schema
 from osml.schema.networks import Divide, NetworkPredictor
+from osml.schema.slides import RegionTarget
 from osml.schema.targets import BinaryTarget, SurvivalTarget, tree_of
 
 
@@ -195,6 +196,8 @@ def _target(schema: Schema, name: str, columns: tuple[str, ...], tree: Any, hori
         expected = tuple(f"{h:g} {target.unit}" for h in target.horizons)
         if tuple(horizons) != tuple(target.horizons):
             raise _contradiction(f"{name!r} predicts at {list(horizons)}, the schema asks for {list(target.horizons)}")
+    elif isinstance(target, RegionTarget):
+        raise _contradiction(f"{name!r} predicts patients, the schema regions of slides")
     else:
         expected = tree_of(target).nodes
         if tree is None or tree != tree_of(target):

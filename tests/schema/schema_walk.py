@@ -13,6 +13,8 @@ from helpers import (
     image_schema,
     minimal_schema,
     network_schema,
+    score_schema,
+    slide_schema,
     survival_target,
     tabular_schema,
 )
@@ -31,6 +33,7 @@ def documents() -> list[dict[str, Any]]:
     classes["target"] = {"kind": "multiclass", "column": "tissue", "classes": ["bone", "cartilage", "fat"]}
     classes["predictors"] = {"flat": classes["predictors"]["flat"]}
     out = [full_schema(), survival, image_schema(), network_schema(), classes, tabular_schema(), autogluon_schema()]
+    out += [slide_schema(), score_schema()]
     splits = [
         {"kind": "leave_one_patient_out"},
         {"kind": "leave_one_group_out", "column": "centre"},
