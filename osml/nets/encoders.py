@@ -35,6 +35,7 @@ class EncoderSettings:
     layers : modules of the model by name (`blocks.3`); their feature maps' means and standard deviations over the
         picture are the vector, instead of the model's own. Texture lives in the middle of a network
     lora_rank : of the additions; more learns more and overfits sooner
+    lora_alpha : scale of the additions is alpha / rank; None: the rank
     model_args : handed to timm as they are, where a file's weights need them (`{"init_values": 1e-5}`)
     """
 
@@ -45,6 +46,7 @@ class EncoderSettings:
     lora_rank: int = 8
     model_args: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    lora_alpha: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -202,7 +204,8 @@ def _build(settings: EncoderSettings, found: FoundWeights, seed: int) -> Encoder
     except (AssertionError, RuntimeError) as error:  # a first picture does not pass
         raise _refused(settings.timm_name, {"size": config["input_size"][-1]}, error) from error
     if settings.tune == "lora":
-        add_lora(backbone, rank=settings.lora_rank, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        add_lora(backbone, rank=settings.lora_rank, alpha=settings.lora_alpha, generator=generator)
     return encoder
 
 
