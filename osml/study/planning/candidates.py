@@ -175,16 +175,19 @@ def _networks(draft: Draft, kit: Kit) -> None:
         common["search"] = {"trials": kit.trials}
     tune = _tuning(draft, kit)
     table = [*kit.values, *kit.radiomics]
-    if table:
-        draft.add("tabular", "A network on values and radiomics" + (", beside `fused`." if kit.images else "."),
-                  **common, inputs=table)  # fmt: skip
+    beside = (kit.values or list(kit.radiomics)) if kit.images else table
+    if beside:
+        what = "values and radiomics" if beside == table and kit.values and kit.radiomics else "values"
+        what = what if kit.values else "radiomics"
+        why = f"A network on {what} alone, beside `fused`." if kit.images else f"A network on {what}."
+        draft.add("tabular", why, **common, inputs=beside)
     if kit.images:
         draft.add("image", "A network on the images alone.", **common, inputs=kit.images, **tune)
         if kit.hierarchy and kit.preset != "quick":
             draft.add("image_flat", "The same with its leaves side by side: what the tree is worth.",
                       **common, inputs=kit.images, head="flat", **tune)  # fmt: skip
     if kit.images and table:
-        draft.add("fused", "Images, values and radiomics side by side in one network.",
+        draft.add("fused", "Images and everything else side by side in one network.",
                   **common, inputs=[*kit.images, *table], **tune)  # fmt: skip
         draft.adds.append(["tabular", "fused"])
         if kit.preset == "thorough":

@@ -10,7 +10,7 @@ from osml.errors import OsmlError, SchemaError
 from osml.files import atomic_write
 from osml.schema.load import LoadedSchema, load_schema
 from osml.study.planning.machine import machine
-from osml.study.planning.plan import Plan, Preset, read_plan, time_limit
+from osml.study.planning.plan import Plan, Preset, plain, read_plan, time_limit
 from osml.study.planning.propose import LIMITS, changes, propose
 
 Say = Callable[[str], None]
@@ -40,8 +40,8 @@ class Followed:
             "preset": file.preset,
             "time_limit": file.time_limit,
             "tier": file.cohort["tier"],
-            "cohort": file.cohort,
-            "machine": file.machine,
+            "cohort": plain(file.cohort),
+            "machine": plain(file.machine),
             "candidates": [
                 {"name": name, "kind": block["kind"], "reason": file.why.get(name, "added by hand")}
                 for name, block in file.predictors.items()

@@ -76,17 +76,17 @@ class Plan:
 def content_hash(data: Mapping[str, Any]) -> str:
     """SHA-256 of what a plan decides; reasons and comments do not matter to it."""
     decided = {key: data[key] for key in ("predictors", "report", "preset", "time_limit", "schema_sha256")}
-    return hashlib.sha256(json.dumps(_plain(decided), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(plain(decided), sort_keys=True).encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Whole numbers as such, since YAML may write 3600 or 3600.0; values of a document without their spelling."""
     if isinstance(value, (bool, SourceBool)):
         return bool(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (int, float)):
         return int(value) if float(value).is_integer() else float(value)
     return value
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 def make_plan(data: dict[str, Any], name: str) -> Plan:
     """The plan of proposed data; `proposed` is filled in here."""
-    data = _plain(data)
+    data = plain(data)
     data["proposed"] = content_hash(data)
     return parse_plan(plan_text(data), name)
 
