@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from osml.imaging.errors import ImagingError
 from osml.imaging.slides import Pixels, Slide, open_slide
 from osml.imaging.slides_batches import tile_batches
 from osml.imaging.slides_draw import picture_view, thumbnail, tissue_overlay
-from osml.imaging.slides_files import whole_folder, write_png, write_whole
+from osml.imaging.slides_files import disk_full, whole_folder, write_png, write_whole
 from osml.imaging.slides_grid import TileGrid, cover, tile_grid
 from osml.imaging.slides_tissue import find_tissue, overview
 
@@ -103,15 +105,16 @@ def tile_slides(
     failed: dict[int, ImagingError] = {}
     kept = 0
     progress = Progress("slides", len(tasks), quiet=quiet)
-    for outcome in run_tasks(tile_slide, tasks, workers=workers, progress=progress):
-        if isinstance(outcome.error, ImagingError):
-            failed[outcome.index] = outcome.error
-        elif outcome.error is not None:
-            raise outcome.error
-        else:
-            done[outcome.index], old = outcome.result
-            kept += old
-    _write_tables(folder, tasks, done, failed)
+    with _alone(folder):
+        for outcome in run_tasks(tile_slide, tasks, workers=workers, progress=progress):
+            if isinstance(outcome.error, ImagingError):
+                failed[outcome.index] = outcome.error
+            elif outcome.error is not None:
+                raise outcome.error
+            else:
+                done[outcome.index], old = outcome.result
+                kept += old
+        _write_tables(folder, tasks, done, failed)
     for index in sorted(failed):
         say(f"  {names[index]}: {failed[index].reason}: {failed[index].what}")
     say(
@@ -121,6 +124,28 @@ def tile_slides(
     if failed:
         say(f"      {folder / 'failures.csv'}: why")
     return len(failed)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One job in a folder at a time; what a killed one left half-made is removed."""
+    from filelock import FileLock, Timeout
+
+    with disk_full(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(folder / ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InvalidInputError(
+            f"{folder}: another job is writing there", do="Wait for it, or name another folder."
+        ) from error
+    try:
+        for left in folder.glob(".*.part"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        lock.release()
 
 
 def tile_slide(task: Task) -> tuple[dict[str, Any], bool]:
@@ -137,7 +162,10 @@ def tile_slide(task: Task) -> tuple[dict[str, Any], bool]:
 
 
 def slide_key(path: Path) -> str:
-    """SHA-256 of a file up to 64 MB; of a larger one its size and 64 samples, so that a cohort is known in seconds."""
+    """SHA-256 of a file up to 64 MB; of a larger one its size and 64 samples, so that a cohort is known in seconds.
+
+    Of a slide in several files (MRXS) the names and sizes of those beside it count too.
+    """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as stream:
@@ -147,6 +175,9 @@ def slide_key(path: Path) -> str:
             for at in np.linspace(0, size - _SAMPLE, _SAMPLES).astype(np.int64).tolist():
                 stream.seek(at)
                 digest.update(stream.read(_SAMPLE))
+    if (beside := path.with_suffix("")) != path and beside.is_dir():
+        for part in sorted(beside.iterdir()):
+            digest.update(f"{part.name} {part.stat().st_size} ".encode())
     return digest.hexdigest()
 
 

@@ -83,9 +83,7 @@ def test_broken_slides_are_recorded_and_stop_no_other(osml: Call, cohort: Path, 
         "C1": "mpp", "D1": "no_tissue", "E1": "unreadable", "F1": "unreadable",
     }  # fmt: skip
     assert str(tmp_path / "D1.thumbnail.png") in failures[1]["detail"]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "A1", "B1", "D1.thumbnail.png", "slides.csv", "tiles.csv", "failures.csv",
-    }  # fmt: skip
+    assert left_in(tmp_path) == {"A1", "B1", "D1.thumbnail.png", "slides.csv", "tiles.csv", "failures.csv"}
     assert {path.name for path in (tmp_path / "A1").iterdir()} == {
         "tiles", "tiles.csv", "slide.json", "thumbnail.png", "tissue.png",
     }  # fmt: skip
@@ -110,6 +108,11 @@ def test_png_tiles_are_the_pixels_of_the_slide(cohort: Path, tmp_path: Path) -> 
             assert np.array_equal(shown, slide.read(1, int(row["x"]) // 2, int(row["y"]) // 2, 96, 96))
 
 
+def left_in(folder: Path) -> set[str]:
+    """Names in a folder, but the lock of a job."""
+    return {path.name for path in folder.iterdir()} - {".lock"}
+
+
 def stamps(folder: Path) -> dict[str, int]:
     return {path.name: (path / "slide.json").stat().st_mtime_ns for path in folder.iterdir() if path.is_dir()}
 
@@ -132,12 +135,15 @@ def test_a_stopped_job_redoes_only_the_unfinished_slide(
     with pytest.raises(KeyboardInterrupt):
         tile_slides(paths, tmp_path, tiling, workers=1, say=said.append, quiet=True)
     # All of A1, nothing of B1.
-    assert [path.name for path in tmp_path.iterdir()] == ["A1"]
+    assert left_in(tmp_path) == {"A1"}
     before = stamps(tmp_path)
+    # A job that was killed could not even remove what it had begun.
+    (tmp_path / ".B1.x.part").mkdir()
     monkeypatch.setattr(slides_job, "_cut", real)
     assert tile_slides(paths, tmp_path, tiling, workers=1, say=said.append, quiet=True) == 0
     assert "1 were finished before" in said[-1]
     assert stamps(tmp_path)["A1"] == before["A1"]
+    assert left_in(tmp_path) == {"A1", "B1", "slides.csv", "tiles.csv", "failures.csv"}
     # Other settings, or another file of the name, are other tiles.
     assert tile_slides(paths[:1], tmp_path, Tiling(1.0, 64), workers=1, say=said.append, quiet=True) == 0
     assert "0 were finished before" in said[-1]
@@ -152,7 +158,14 @@ def test_a_full_disk_ends_the_job_and_leaves_no_half_slide(
     monkeypatch.setattr(slides_job, "_encoded", full)
     with pytest.raises(OsmlError, match=r"A1: cannot be written \(No space left on device\)"):
         tile_slides([cohort / "A1.tif"], tmp_path, Tiling(1.0, 128), workers=1, say=str, quiet=True)
-    assert not list(tmp_path.iterdir())
+    assert left_in(tmp_path) == set()
+
+
+def test_one_job_at_a_time_writes_to_a_folder(cohort: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(str(tmp_path / ".lock")), pytest.raises(InvalidInputError, match="another job is writing there"):
+        tile_slides([cohort / "A1.tif"], tmp_path, Tiling(1.0, 128), say=str, quiet=True)
 
 
 def test_two_slides_of_one_name_are_refused(osml: Call, tmp_path: Path) -> None:
@@ -177,6 +190,13 @@ def test_a_slide_is_known_by_its_content(tmp_path: Path) -> None:
     with (tmp_path / "b").open("r+b") as stream:
         stream.truncate(size - 1)
     assert slide_key(tmp_path / "a") != slide_key(tmp_path / "b")
+    # Pixels of an MRXS lie in a folder beside it.
+    (tmp_path / "m.mrxs").write_bytes(b"index")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "Data0000.dat").write_bytes(b"pixels")
+    before = slide_key(tmp_path / "m.mrxs")
+    (tmp_path / "m" / "Data0001.dat").write_bytes(b"more")
+    assert slide_key(tmp_path / "m.mrxs") != before
 
 
 _MEASURE = """
