@@ -27,7 +27,7 @@ def section(run: Run) -> list[object]:
         found = run.metrics["predictors"][name].get("autogluon")
         out.append(tag("h3", name))
         if found is None:
-            out.append(tag("p", f"{name}: not fitted to all patients.", class_="absent"))
+            out.append(tag("p", f"{name}: no fit was finished.", class_="absent"))
             continue
         path = ("predictors", name, "autogluon")
         out += [tag("p", made_words(found)), _leaderboard(name, found, path)]
@@ -36,20 +36,26 @@ def section(run: Run) -> list[object]:
 
 
 def made_words(found: Mapping[str, Any]) -> str:
-    """How the deployed models were made, in one paragraph without markup."""
-    limit = found["time_limit"]
-    parts = [
-        f"Deployed: {plural(sum(bool(row['weight']) for row in found['leaderboard']), 'model')} of {found['planned']} "
-        f"({found['presets']}), bagged over {plural(found['inner_folds'], 'inner fold')} of patients"
-        + (", then fitted once more to all patients" if found["refit"] else ""),
-        f"{plural(found['columns'], 'column')} of {', '.join(found['inputs'])}",
-        "no time limit" if limit is None else f"time limit of each fit {plural(limit, 'second')}",
-    ]
-    if found["encoders"]:
-        parts.append("frozen encoders " + ", ".join(f"{i}: {model}" for i, model in found["encoders"].items()))
-    parts += [f"{name} is not learnt ({why}), and keeps its share" for name, why in found["rare"].items()]
-    words = "; ".join(parts) + ". " + calibration_words(found["calibration"])
-    return words if limit is None else f"{words} {NOT_TWICE}"
+    """How the models were made, in one paragraph without markup."""
+    limit, deployed = found["time_limit"], found.get("deployed")
+    bags = f"bagged over {plural(found['inner_folds'], 'inner fold')} of patients"
+    if deployed is None:
+        parts = [f"Not fitted to all patients. In the folds: {found['planned']} models ({found['presets']}), {bags}"]
+    else:
+        used = sum(bool(row["weight"]) for row in deployed["leaderboard"])
+        again = ", then fitted once more to all patients" if deployed["refit"] else ""
+        parts = [
+            f"Deployed: {plural(used, 'model')} of {found['planned']} ({found['presets']}), {bags}{again}",
+            f"{plural(found['columns'], 'column')} of {', '.join(found['inputs'])}",
+        ]
+    parts.append("no time limit" if limit is None else f"time limit of each fit {plural(limit, 'second')}")
+    words = ""
+    if deployed is not None:
+        if found["encoders"]:
+            parts.append("frozen encoders " + ", ".join(f"{i}: {model}" for i, model in found["encoders"].items()))
+        parts += [f"{name} is not learnt ({why}), and keeps its share" for name, why in deployed["rare"].items()]
+        words = f" {calibration_words(deployed['calibration'])}"
+    return "; ".join(parts) + f".{words}" + (f" {NOT_TWICE}" if limit is not None else "")
 
 
 def calibration_words(found: Mapping[str, Any]) -> str:
@@ -61,52 +67,82 @@ def calibration_words(found: Mapping[str, Any]) -> str:
 
 
 def _leaderboard(name: str, found: Mapping[str, Any], path: tuple[str | int, ...]) -> Markup:
-    rows: list[Cells] = [
-        [
-            row["model"],
-            "all weighted" if row["role"] == "ensemble" else "",
-            number(row["log_loss"], 3, (*path, "leaderboard", k, "log_loss")),
-            "–" if row["weight"] is None else number(row["weight"], 2, (*path, "leaderboard", k, "weight")),
-        ]
-        for k, row in enumerate(found["leaderboard"])
-    ]
+    folds, deployed = found["folds"], found.get("deployed", {}).get("leaderboard", [])
+    at = {row["model"]: k for k, row in enumerate(deployed)}
+    order = sorted({*folds["models"], *at}, key=lambda m: _first(folds["models"].get(m), deployed, at.get(m)))
+    rows: list[Cells] = []
+    for model in order:
+        inside, here = folds["models"].get(model), (*path, "folds", "models", model)
+        line: Cells = [model]
+        if inside is None:
+            line += ["–", "–", f"0 of {folds['counted']}"]
+        else:
+            line += [number(inside["log_loss"], 3, (*here, "log_loss")), _weight(inside["weight"], (*here, "weight"))]
+            line.append(f"{inside['folds']} of {folds['counted']}")
+        k = at.get(model)
+        if k is None:
+            line += ["–", "–"]
+        else:
+            own = (*path, "deployed", "leaderboard", k)
+            line += [number(deployed[k]["log_loss"], 3, (*own, "log_loss"))]
+            line += [_weight(deployed[k]["weight"], (*own, "weight"))]
+        rows.append(line)
+    header = ("Model", "Inner log-loss", "Weight", "Fitted in folds", "Deployed: inner log-loss", "Weight")
     note = (
-        "AutoGluon's own scores: log-loss on the rows held out of its bags, lower is better. The weights of the "
-        "ensemble were chosen on the same rows, so its score is too good; the outer folds above are the evidence."
+        "AutoGluon's own scores, means over the folds and of the deployed fit: log-loss on the rows held out of its "
+        "bags, lower is better. The ensemble's weights were chosen on the same rows, so its score is too good; the "
+        "outer folds under Results are the evidence."
     )
-    header = ("Model", "", "Inner log-loss", "Weight")
-    return join([table(header, rows, f"Its leaderboard, {name}", text_columns=2), tag("p", note, class_="note")])
+    return join([table(header, rows, f"Its leaderboard, {name}", text_columns=1), tag("p", note, class_="note")])
+
+
+def _first(inside: Mapping[str, Any] | None, deployed: list[Any], k: int | None) -> float:
+    """What the leaderboard is sorted by: the mean over the folds, else the deployed fit's value."""
+    return float(inside["log_loss"] if inside is not None else deployed[k or 0]["log_loss"])
+
+
+def _weight(value: float | None, path: tuple[str | int, ...]) -> Markup:
+    return Markup("all") if value is None else number(value, 2, path)
 
 
 def _failures(found: Mapping[str, Any]) -> Markup:
-    folds = found["folds"]
+    folds, deployed = found["folds"], found.get("deployed", {"failures": [], "not_reached": 0})
     rows: list[Cells] = [
-        [one["model"], one["reason"], f"{one['folds']} of {folds['counted']}"] for one in folds["failed"]
+        [one["model"], one["reason"], f"{one['folds']} of {folds['counted']} folds"] for one in folds["failed"]
     ]
-    rows += [[one["model"], one["reason"], "deployed fit"] for one in found["failures"]]
-    missed = folds["not_reached"] + found["not_reached"]
-    late = f" {plural(missed, 'model')} over all fits were not reached in time." if missed else ""
+    rows += [[one["model"], one["reason"], "deployed fit"] for one in deployed["failures"]]
+    missed = folds["not_reached"] + deployed["not_reached"]
+    late = f"{plural(missed, 'model')} over all fits were not reached in time." if missed else ""
     if not rows:
-        return tag("p", f"No model failed.{late}")
-    shown = table(("Model", "Reason", "Folds"), rows, "Models that failed", text_columns=2)
-    return join([shown, tag("p", late.strip(), class_="note")] if late else [shown])
+        return tag("p", f"No model failed. {late}".strip())
+    shown = table(("Model", "Reason", "Where"), rows, "Models that failed", text_columns=3)
+    return join([shown, tag("p", late, class_="note")] if late else [shown])
 
 
 def _importance(name: str, found: Mapping[str, Any], path: tuple[str | int, ...]) -> Markup:
     folds = found["folds"]["importance"]
+    deployed = {
+        one["input"]: (k, one["log_loss"]) for k, one in enumerate(found.get("deployed", {}).get("importance", []))
+    }
+    mean = {item: folds[item]["mean"] if item in folds else deployed[item][1] for item in {*folds, *deployed}}
     rows: list[Cells] = []
-    for k, one in enumerate(found["importance"]):
-        spread = folds.get(one["input"])
-        line: Cells = [one["input"], number(one["log_loss"], 3, (*path, "importance", k, "log_loss"))]
-        if spread is None:
-            rows.append([*line, "–"])
-            continue
-        here = (*path, "folds", "importance", one["input"])
-        low, mean, high = (number(spread[key], 3, (*here, key)) for key in ("low", "mean", "high"))
-        rows.append([*line, join([mean, " (", low, " to ", high, ")"])])
+    for item in sorted(mean, key=lambda one: -mean[one]):
+        line: Cells = [item]
+        if item in folds:
+            here = (*path, "folds", "importance", item)
+            low, middle, high = (number(folds[item][key], 3, (*here, key)) for key in ("low", "mean", "high"))
+            line.append(join([middle, " (", low, " to ", high, ")"]))
+        else:
+            line.append("–")
+        if item in deployed:
+            k, value = deployed[item]
+            line.append(number(value, 3, (*path, "deployed", "importance", k, "log_loss")))
+        else:
+            line.append("–")
+        rows.append(line)
     note = (
         "By how much the log-loss of rows held out of a bag grows when the input is shuffled among them: 0 is nothing. "
-        "Inputs that tell the same share what they are worth. Folds: mean, smallest and largest over the outer folds."
+        "Inputs that tell the same share what they are worth. Folds: mean, smallest and largest."
     )
-    header = ("Input", "Deployed", "Folds")
+    header = ("Input", "Folds", "Deployed")
     return join([table(header, rows, f"Its importance, {name}", text_columns=1), tag("p", note, class_="note")])

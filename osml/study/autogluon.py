@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from osml.predictors.chain import Chain
 
 RECORD = "autogluon.json"
 LOG = "autogluon.log"
+SETTINGS = ("presets", "time_limit", "memory_limit", "planned", "inner_folds")
+DEPLOYED = ("failures", "not_reached", "refit", "importance", "calibration", "rare", "versions")
 
 
 def write_fold(folder: Path, chain: Chain, train: Cohort, test: Cohort | None, seed: int) -> None:
@@ -36,36 +39,72 @@ def write_final(run: Path, fitted: FittedAutogluon) -> None:
 
 
 def autogluon_facts(run: Path, fitted: FittedAutogluon) -> dict[str, Any]:
-    """How the deployed models were made, and what happened to AutoGluon's models in the folds, for metrics.json.
+    """How the deployed models were made, and what happened in the folds, for metrics.json.
 
-    `folds`: how many are counted; `failed`: model, reason, and in how many folds; `not_reached`: models that the time
-    did not reach, over all folds; `importance` of the folds: input → mean, smallest and largest
+    As `fold_facts`, with `inputs`, `columns` and `deployed`: leaderboard, failures, importance and so on of the fit to
+    all development patients.
     """
     record = fitted.record()
-    folds = [read_json(file) for file in sorted((run / "folds").glob(f"*/{fitted.name}/{RECORD}"))]
+    return {
+        **{key: record[key] for key in SETTINGS},
+        "inputs": list(fitted.spec.inputs),
+        "columns": len(fitted.spec.columns),
+        "encoders": {image: encoder.weights["model"] for image, encoder in fitted.spec.encoders.items()},
+        "folds": _folds(_records(run, fitted.name)),
+        "deployed": {
+            **{key: record[key] for key in DEPLOYED},
+            "leaderboard": [{key: row[key] for key in row if key != "fit_s"} for row in record["leaderboard"]],
+        },
+    }
+
+
+def fold_facts(run: Path, name: str) -> dict[str, Any] | None:
+    """Of a predictor that has no deployed model, what happened in its folds; None where none was finished."""
+    records = _records(run, name)
+    if not records:
+        return None
+    return {**{key: records[0][key] for key in SETTINGS}, "folds": _folds(records)}
+
+
+def _records(run: Path, name: str) -> list[dict[str, Any]]:
+    return [read_json(file) for file in sorted((run / "folds").glob(f"*/{name}/{RECORD}"))]
+
+
+def _folds(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts and means over the folds.
+
+    `models`: model → folds in which it was fitted, mean inner log-loss, mean weight in the ensemble; `failed`: model,
+    reason, in how many folds; `not_reached`: models that the time did not reach; `importance`: input → mean, smallest
+    and largest
+    """
+    models: dict[str, list[dict[str, Any]]] = {}
     failed: dict[tuple[str, str], int] = {}
     grown: dict[str, list[float]] = {}
-    for one in folds:
+    for one in records:
+        for row in one["leaderboard"]:
+            models.setdefault(row["model"], []).append(row)
         for failure in one["failures"]:
             key = failure["model"], failure["reason"]
             failed[key] = failed.get(key, 0) + 1
         for entry in one["importance"]:
             grown.setdefault(entry["input"], []).append(entry["log_loss"])
-    kept = ("presets", "time_limit", "memory_limit", "failures", "planned", "not_reached", "refit", "importance",
-            "calibration", "rare", "inner_folds", "versions")  # fmt: skip
     return {
-        "inputs": list(fitted.spec.inputs),
-        "columns": len(fitted.spec.columns),
-        "encoders": {image: encoder.weights["model"] for image, encoder in fitted.spec.encoders.items()},
-        **{key: record[key] for key in kept},
-        "leaderboard": [{key: row[key] for key in row if key != "fit_s"} for row in record["leaderboard"]],
-        "folds": {
-            "counted": len(folds),
-            "failed": [{"model": m, "reason": why, "folds": n} for (m, why), n in sorted(failed.items())],
-            "not_reached": sum(one["not_reached"] for one in folds),
-            "importance": {
-                item: {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
-                for item, values in grown.items()
-            },
+        "counted": len(records),
+        "models": {
+            name: {
+                "folds": len(rows),
+                "log_loss": sum(row["log_loss"] for row in rows) / len(rows),
+                "weight": None
+                if rows[0]["role"] == "ensemble"
+                else sum(row["weight"] or 0.0 for row in rows) / len(records),
+            }
+            for name, rows in models.items()
+        },
+        "failed": [{"model": m, "reason": why, "folds": n} for (m, why), n in sorted(failed.items())],
+        "not_reached": sum(one["not_reached"] for one in records),
+        "recalibrated": sum(one["calibration"]["kind"] != "none" for one in records),
+        "importance": {
+            item: {"mean": sum(values) / len(values), "low": min(values), "high": max(values)}
+            for item, values in grown.items()
         },
     }

@@ -23,6 +23,7 @@ from osml.schema.autogluon import AutogluonPredictor
 from osml.schema.load import LoadedSchema
 from osml.schema.model import Schema
 from osml.study.adds import adds
+from osml.study.autogluon import fold_facts
 from osml.study.compare import compare_classes, compare_folds, compare_test_set
 from osml.study.decision import decision_binary
 from osml.study.develop import Developed, DevelopTask, develop
@@ -95,6 +96,9 @@ def finish(
         predictors[name] = _honest(loaded, cohort, folds, mine, (unranked or {}).get(name, ""))
         if not predictors[name]["failed_folds"]:
             predictors[name] |= judge_inputs(mine, extras, less, cohort, folds, schema, probabilities_hidden(schema))
+        if isinstance(schema.predictors[name], AutogluonPredictor):
+            told = fold_facts(run.path, name)
+            predictors[name] |= {} if told is None else {"autogluon": told}
     selection = select(schema, cohort, folds, rows, predictors)
     wanted, spared = deployed(schema, predictors, selection, planned=plan is not None)
     for name, reason in spared.items():

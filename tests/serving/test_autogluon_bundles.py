@@ -219,6 +219,9 @@ def test_facts_of_the_run(run: Path) -> None:
     assert facts["planned"] == 7
     assert facts["folds"]["counted"] == 2
     assert set(facts["folds"]["importance"]) == set(FIVE)
+    weights = [row["weight"] or 0.0 for row in facts["folds"]["models"].values()]
+    assert sum(weights) == pytest.approx(1.0)
+    assert len(facts["deployed"]["leaderboard"]) == 8
     for place in (run / "folds" / "r0-f0" / "many" / "autogluon.json", run / "training" / "many.json"):
         record = read_json(place)
         assert {row["role"] for row in record["leaderboard"]} == {"model", "ensemble"}
