@@ -54,6 +54,17 @@ def fit_slide(
     ConvergenceError
         A loss is no longer finite.
     """
+    return fit_slide_beside(prepared, recipe, (), seed=seed, device=device, work=work, progress=progress)[0]
+
+
+def fit_slide_beside(
+    prepared: Sequence[PreparedSlide], recipe: SlideRecipe, kinds: Sequence[RefinerKind], *, seed: int, device: str,
+    work: Path | None = None, progress: Progress | None = None,
+) -> tuple[FittedSlide, dict[RefinerKind, Refiner]]:  # fmt: skip
+    """As `fit_slide`, and refiners of other kinds fitted to the same maps, for comparison on held-out patients.
+
+    kinds : those that the predictor itself does not use are fitted; networks take `recipe.refiner.steps` each
+    """
     slides = [s for s in prepared if s.annotated]
     patients = sorted({s.case.patient for s in slides})
     if len(patients) < 2:
@@ -70,10 +81,18 @@ def fit_slide(
     for _ in range(chosen.epochs):
         final.epoch()
     spec = MapSpec(recipe.names, recipe.cell_um)
-    regions = [] if recipe.refine == "none" else _regions(slides, folds, chosen, heat, recipe, device)
+    plain = recipe.refine == "none" and not kinds
+    regions = [] if plain else _regions(slides, folds, chosen, heat, recipe, device)
     refiner, choice = _refiner(regions, spec, recipe, folds, seed, device, work, progress)
     facts = _facts(slides, tiles, folds, chosen, choice, np.concatenate(chosen.logits).argmax(axis=1) == held)
-    return assemble(recipe, final.tensors(), heat, refiner, facts, seed)
+    others: dict[RefinerKind, Refiner] = {}
+    for kind in kinds:
+        if kind != refiner.kind:
+            stored = None if work is None else Checkpoints(work / f"final-{kind}")
+            others[kind] = fit_refiner(
+                kind, regions, spec, recipe.refiner, seed=seed, device=device, checkpoints=stored, progress=progress
+            )
+    return assemble(recipe, final.tensors(), heat, refiner, facts, seed), others
 
 
 def fit_steps(recipe: SlideRecipe, patients: int) -> int:

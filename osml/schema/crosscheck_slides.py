@@ -8,6 +8,8 @@ from typing import Any
 from osml.schema.document import Key, Problem
 from osml.schema.suggest import hint
 
+# Cells of a map along a tile, as `osml.predictors.slide_recipe` cuts them.
+CELLS = 8
 _SCORE = "Fit a study with `target: {kind: region}`, and name its bundle in an input of `kind: score`."
 
 
@@ -126,13 +128,12 @@ def _predictor(
     if _number(size) and _number(stride) and stride > size:
         message = f"tiles of {size:g} µm every {stride:g} µm leave tissue that nobody looks at"
         yield Problem((*path, "tile"), message, "Let `stride_um` be `size_um` or less.")
-    if _block(data, "validation").get("inner") == "none" and block.get("refine", "best") != "none":
-        message = (
-            "a refiner learns from maps of patients that the classifier did not see, but `validation.inner` is none"
-        )
-        yield Problem(
-            (*path, "refine") if "refine" in block else path, message, "Give `inner: {folds: 3}`, or `refine: none`."
-        )
+    elif _number(size) and _number(stride) and size > 0 and not _whole(stride * CELLS / size):
+        message = f"tiles of {size:g} µm every {stride:g} µm do not begin at cells of the map"
+        yield Problem((*path, "tile"), message, f"Let `stride_um` be a multiple of {size / CELLS:g} µm.")
+    if _block(data, "validation").get("inner") == "none":
+        message = "the length of training and the refiner are chosen on inner folds, but `validation.inner` is none"
+        yield Problem(path, message, "Give `inner: {folds: 3}`.")
 
 
 def _score(
@@ -148,6 +149,10 @@ def _score(
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6
 
 
 def _blocks(value: Any) -> dict[str, dict[str, Any]]:

@@ -84,7 +84,7 @@ class SlideTile(Block):
     """Tiles that the encoder looks at, one after the other."""
 
     size_um: Above0 = Field(128.0, description="side of a tile in µm")
-    stride_um: Above0 = Field(128.0, description="from one tile to the next, in µm; the side of a cell of the maps")
+    stride_um: Above0 = Field(128.0, description="from one tile to the next, in µm; overlapping tiles are blended")
 
 
 class LoraBlock(Block):

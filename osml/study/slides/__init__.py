@@ -1,0 +1,1 @@
+"""Region studies: slides to classes of tissue, refined maps and necrosis rates."""
