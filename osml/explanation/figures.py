@@ -199,7 +199,7 @@ def _dependence(axes: Axes, column: Column, shap: Float) -> None:
 
 
 def _meaning(explained: Explained) -> str:
-    return "more likely" if explained.scale.startswith("log P") else "higher risk"
+    return "more likely" if explained.scale.startswith(("log P", "mean log odds")) else "higher risk"
 
 
 def _cell(column: Column, x: float) -> Any:

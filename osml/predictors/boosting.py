@@ -143,7 +143,7 @@ class FittedBoosting:
     def scale(self, column: str) -> str:
         """What contributions are measured in."""
         if self.tree is not None:
-            return f"mean log odds of {column} against the other classes"
+            return f"mean log odds of {column}"
         return "log hazard" if self.target == "survival" else "log odds"
 
     @property

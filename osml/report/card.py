@@ -10,7 +10,8 @@ from osml.report.candidates import NAMES
 from osml.report.feature_words import feature_words
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, warnings
-from osml.report.wording import counts_words, event_words, missing_words, no_model, plural, split_words
+from osml.report.wording import counts_words, event_words, no_model, plural, split_words
+from osml.schema.words import missing_words
 
 
 def model_card(run: Run) -> str:
@@ -29,7 +30,7 @@ def model_card(run: Run) -> str:
         "## Training data", "",
         f"- {_plain(counts_words(run))}; sampling: {run.schema.study.sampling}",
         f"- Left out: {_plain(_left_out(run))}",
-        f"- Missing values: {missing_words(run)}", "",
+        f"- Missing values: {missing_words(run.schema)}", "",
         "## Performance", "",
         f"Judged by {_plain(split_words(run))}: {_plain(facts['validation'])}.", "",
     ]  # fmt: skip

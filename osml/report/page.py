@@ -17,7 +17,8 @@ from osml.report.models import ModelRow, models_table
 from osml.report.radscores import Radscore
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, summary_paragraphs, warnings
-from osml.report.wording import event_words, missing_words, no_model
+from osml.report.wording import event_words, no_model
+from osml.schema.words import missing_words
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -129,7 +130,7 @@ def _key_facts(run: Run) -> Markup:
         ("Population", facts["population"] or "not stated"),
         ("Centre, period", ", ".join(str(facts[k]) for k in ("centre", "period") if facts[k]) or "not stated"),
         ("Sampling", str(study.sampling).replace("_", "-")),
-        ("Missing values", missing_words(run)),
+        ("Missing values", missing_words(run.schema)),
     ]
     if study.prevalence is not None:
         rows.append(("Prevalence", f"{study.prevalence.value:g} ({study.prevalence.source})"))

@@ -61,11 +61,6 @@ def counts_words(run: Run) -> str:
     return f"{plural(n, unit)}{people}: {', '.join(told)}"
 
 
-def missing_words(run: Run) -> str:
-    """What was done about missing values."""
-    return "imputed inside each fold" if run.schema.missing == "impute" else "complete cases only"
-
-
 def percent(value: float) -> str:
     """A share in percent.
 

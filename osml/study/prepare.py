@@ -14,6 +14,7 @@ from osml.cohort.cohort import ClassOutcome
 from osml.errors import CheckError
 from osml.files import write_json
 from osml.schema.load import LoadedSchema, load_schema
+from osml.schema.words import missing_words
 
 if TYPE_CHECKING:
     from osml.study.planning.command import Followed
@@ -122,7 +123,7 @@ def introduce(loaded: LoadedSchema, built: BuiltCohort, findings: Sequence[Findi
     gaps = {name: int((x != x).sum()) for name, x in cohort.values.items()}
     told = ", ".join(f"{name} {k}" for name, k in gaps.items() if k)
     if told:
-        say(f"missing   {told} ({'imputed inside the folds' if schema.missing == 'impute' else 'not used'})")
+        say(f"missing   {told} ({missing_words(schema) if schema.missing == 'impute' else 'not used'})")
     for f in findings:
         say(finding_line(loaded, f))
 
