@@ -5,22 +5,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from osml.explanation.drawing import inline_svg
 from osml.report import autogluon, boosting, candidates, classes, networks, plans, radiomics, tables
 from osml.report.exhibit import Exhibit
 from osml.report.explained import gallery_notes
-from osml.report.html import Markup, details, join, table, tag
+from osml.report.html import Markup, details, join, tag
+from osml.report.layout import Section, document, figures
 from osml.report.models import ModelRow, models_table
 from osml.report.radscores import Radscore
 from osml.report.run import Run
 from osml.report.summary import RESEARCH, summary_paragraphs, warnings
 from osml.report.wording import event_words, no_model
 from osml.schema.words import missing_words
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -54,30 +51,9 @@ def page(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> str:
     """The report as HTML text; the same run gives the same bytes."""
     title = str(run.facts["title"])
     sections = [s for s in _sections(run, exhibits, rows) if s is not None]
-    links = tag("ol", *(tag("li", tag("a", words, href=f"#{name}")) for name, words, _ in sections))
-    head = tag(
-        "head",
-        Markup('<meta charset="utf-8">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
-        tag("title", f"{title}: report"),
-        tag("style", Markup(files("osml.report").joinpath("report.css").read_text(encoding="utf-8"))),
-    )
-    notices = tag("ul", *(tag("li", text) for text in warnings(run)), class_="warnings", aria_label="Warnings")
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), tag("p", f"Report of the study {run.schema.name}", class_="subtitle"), notices),
-        tag("nav", links, aria_label="Contents"),
-        tag("main", *(tag("section", tag("h2", words), *content, id=name) for name, words, content in sections)),
-        tag(
-            "footer",
-            f"{RESEARCH} Figures as PDF and PNG and their data: report/figures. Tables: tables, report/tables.",
-        ),
-    )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
-
-
-Section = tuple[str, str, Sequence[object]]
+    subtitle = f"Report of the study {run.schema.name}"
+    footer = f"{RESEARCH} Figures as PDF and PNG and their data: report/figures. Tables: tables, report/tables."
+    return document(title, subtitle, warnings(run), sections, footer)
 
 
 def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Section | None]:
@@ -91,31 +67,31 @@ def _sections(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[Se
     told = networks.networks(run) + networks.stacks(run)
     return [
         ("summary", "Summary", [*summary_paragraphs(run), _key_facts(run)]),
-        ("patients", "Patients", [_figures([exhibits.flow])]),
+        ("patients", "Patients", [figures([exhibits.flow])]),
         ("baseline", "Baseline characteristics", [_baseline(run)]),
         ("regression", "Regression tables", _regression(run)),
-        ("radiomics", "Images and radiomics", radiomics.section(run, exhibits.regions, exhibits.scores, _figures))
+        ("radiomics", "Images and radiomics", radiomics.section(run, exhibits.regions, exhibits.scores, figures))
         if radiomics.radiomics_inputs(run)
         else None,
         ("plan", "Plan and failures" if run.metrics.get("failures") else "Plan", plans.section(run))
         if plans.planned(run)
         else None,
         ("results", "Results of all predictors", _results(run, exhibits, rows)),
-        ("candidates", "Candidates and choice", candidates.section(run, exhibits.candidates, _figures))
+        ("candidates", "Candidates and choice", candidates.section(run, exhibits.candidates, figures))
         if candidates.asked(run)
         else None,
-        ("classes", "Classes", [*classes.per_class(run), _figures(exhibits.confusion)]) if run.classes else None,
-        ("discrimination", "Discrimination", [tag("p", what), _figures(exhibits.discrimination)])
+        ("classes", "Classes", [*classes.per_class(run), figures(exhibits.confusion)]) if run.classes else None,
+        ("discrimination", "Discrimination", [tag("p", what), figures(exhibits.discrimination)])
         if exhibits.discrimination
         else None,
         ("calibration", "Calibration", withheld or _calibration(run, exhibits, fixed)),
-        ("decision", "Decision curve", withheld or [_decision(run), _figures(exhibits.decision)]),
-        ("survival", "Survival", [_figures(exhibits.survival)]) if exhibits.survival else None,
-        ("networks", "Networks", networks.section(run, exhibits.gates, _figures)) if told else None,
+        ("decision", "Decision curve", withheld or [_decision(run), figures(exhibits.decision)]),
+        ("survival", "Survival", [figures(exhibits.survival)]) if exhibits.survival else None,
+        ("networks", "Networks", networks.section(run, exhibits.gates, figures)) if told else None,
         ("boosting", "Boosted trees", boosting.section(run)) if boosting.boosted(run) else None,
         ("autogluon", "AutoGluon", autogluon.section(run)) if autogluon.autogluons(run) else None,
         ("nomogram", "Nomogram", _nomograms(run)),
-        ("explanation", "What the model does", [_explanation(), *gallery_notes(run), _figures(exhibits.explanation)]),
+        ("explanation", "What the model does", [_explanation(), *gallery_notes(run), figures(exhibits.explanation)]),
         ("checks", "Checks", [*tables.checks(run)]),
         ("comparisons", "Comparisons", [tables.comparisons(run)]),
         ("provenance", "Environment and provenance", [tables.provenance(run)]),
@@ -196,7 +172,7 @@ def _no_regression(facts: Mapping[str, Any]) -> str:
 
 
 def _results(run: Run, exhibits: Exhibits, rows: Sequence[ModelRow]) -> list[object]:
-    panel = [] if exhibits.panel is None else [_figures([exhibits.panel])]
+    panel = [] if exhibits.panel is None else [figures([exhibits.panel])]
     if run.classes:
         people = classes.patients(run) if run.alone or run.cohort.clustered else []
         beside = classes.pooled(run) if run.alone else []
@@ -211,7 +187,7 @@ def _calibration(run: Run, exhibits: Exhibits, words: str) -> list[object]:
     reasons = {e.reason for e in exhibits.calibration}
     if run.classes and len(reasons) == 1 and "" not in reasons:
         return [tag("p", reasons.pop(), class_="absent")]
-    return [tag("p", words), _figures(exhibits.calibration)]
+    return [tag("p", words), figures(exhibits.calibration)]
 
 
 def _optional(run: Run) -> Markup | None:
@@ -255,35 +231,3 @@ def _nomograms(run: Run) -> list[object]:
         frame = tag("div", image, class_="sheet", tabindex="0", role="region", aria_label=f"Nomogram of {name}")
         out.append(tag("figure", frame, caption, class_="wide"))
     return out
-
-
-def _figures(exhibits: Sequence[Exhibit]) -> Markup:
-    return tag("div", *(_figure(e) for e in exhibits), class_="figures")
-
-
-def _figure(exhibit: Exhibit) -> Markup:
-    if not exhibit.drawn:
-        return tag("p", tag("strong", exhibit.title), f": not shown. {exhibit.reason}", class_="absent")
-    rows = exhibit.data if exhibit.shown is None else exhibit.shown
-    whole = "" if exhibit.shown is None else f" All values: figures/{exhibit.name}.csv."
-    shown = table([str(h).replace("_", " ") for h in exhibit.shown_header or exhibit.header], rows, exhibit.title)
-    return tag(
-        "figure", tag("h3", exhibit.title), _drawing(exhibit), tag("figcaption", exhibit.caption),
-        details("Data of this figure", shown, tag("p", whole, class_="note") if whole else None), id=exhibit.name,
-        class_="across" if exhibit.wide else None,
-    )  # fmt: skip
-
-
-def _drawing(exhibit: Exhibit) -> Markup:
-    """The drawing as SVG, a picture as PNG; a wide one scrolls by itself where the page is narrow."""
-    if exhibit.figure is None:
-        data = base64.b64encode(exhibit.picture).decode("ascii")
-        drawing = tag("img", src=f"data:image/png;base64,{data}", alt=exhibit.title)
-        drawing = Markup(drawing.removesuffix("</img>"))
-    else:
-        drawing = Markup(inline_svg(exhibit.figure, exhibit.name.replace(".", "-"), exhibit.title))
-    if not exhibit.wide:
-        return drawing
-    inches = 9.0 if exhibit.figure is None else exhibit.figure.get_figwidth()
-    style = f"--inches: {inches:g}"
-    return tag("div", drawing, class_="across", style=style, tabindex="0", role="region", aria_label=exhibit.title)
