@@ -122,26 +122,27 @@ def area_shares(inside: NDArray[np.bool_], scale: float, boxes: NDArray[np.float
 
     Notes
     -----
-    Exact areas: the mask's running sums, interpolated within its pixels.
+    Exact areas: boxes in one row share the sums of their pixels' columns, weighted by how much of each row they hold.
+    Memory is one row of boxes.
 
     >>> area_shares(np.array([[True, False]]), 10.0, np.array([[5.0, 0.0, 15.0, 10.0]])).tolist()
     [0.5]
     """
-    total = np.zeros((inside.shape[0] + 1, inside.shape[1] + 1))
-    total[1:, 1:] = inside.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    height, width = inside.shape
     left, top, right, low = (np.asarray(boxes, dtype=np.float64) / scale).T
-    area = (right - left) * (low - top)
-
-    def at(y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-        y, x = np.clip(y, 0, inside.shape[0]), np.clip(x, 0, inside.shape[1])
-        row = np.minimum(y.astype(np.int64), inside.shape[0] - 1)
-        column = np.minimum(x.astype(np.int64), inside.shape[1] - 1)
-        down, across = y - row, x - column
-        above = total[row, column] * (1 - across) + total[row, column + 1] * across
-        below = total[row + 1, column] * (1 - across) + total[row + 1, column + 1] * across
-        return above * (1 - down) + below * down
-
-    return np.clip((at(low, right) - at(low, left) - at(top, right) + at(top, left)) / area, 0.0, 1.0)
+    covered = np.zeros(len(left))
+    ends, row_of = np.unique(np.stack([top, low], axis=1), axis=0, return_inverse=True)
+    order = np.argsort(row_of.ravel(), kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(row_of.ravel(), minlength=len(ends)))[:-1])
+    for (first, last), some in zip(ends.tolist(), members, strict=True):
+        y = np.arange(max(math.floor(first), 0), min(math.ceil(last), height))
+        if not len(y):
+            continue
+        weights = np.minimum(last, y + 1) - np.maximum(first, y)
+        run = np.concatenate([[0.0], np.cumsum(weights @ inside[y[0] : y[-1] + 1])])
+        at = np.arange(width + 1)
+        covered[some] = np.interp(right[some], at, run) - np.interp(left[some], at, run)
+    return np.clip(covered / ((right - left) * (low - top)), 0.0, 1.0)
 
 
 def _block(stride: float, segment: int) -> int:
