@@ -17,29 +17,29 @@ from osml.schema.words import missing_words
 def model_card(run: Run) -> str:
     """Markdown text; the same run gives the same bytes."""
     facts = run.facts
-    lines = [f"# Model card: {_plain(facts['title'])}", ""]
-    lines += [f"> {_plain(text)}" + "\n>" for text in warnings(run)] + [f"> {RESEARCH}", ""]
+    lines = [f"# Model card: {plain(facts['title'])}", ""]
+    lines += [f"> {plain(text)}" + "\n>" for text in warnings(run)] + [f"> {RESEARCH}", ""]
     lines += [
         "## Intended use", "",
-        f"- Predicts: {_plain(event_words(run))}",
-        f"- When: {_plain(str(facts['time_of_prediction']).replace('_', ' '))}",
-        f"- For whom: {_plain(facts['population'] or 'not stated')}",
-        f"- Where and when they were treated: {_plain(_place(run))}",
-        f"- Decision it serves: {_plain(_decision(run))}",
+        f"- Predicts: {plain(event_words(run))}",
+        f"- When: {plain(str(facts['time_of_prediction']).replace('_', ' '))}",
+        f"- For whom: {plain(facts['population'] or 'not stated')}",
+        f"- Where and when they were treated: {plain(_place(run))}",
+        f"- Decision it serves: {plain(_decision(run))}",
         "- Not for: treatment without a clinician's judgement; patients unlike those described here.", "",
         "## Training data", "",
-        f"- {_plain(counts_words(run))}; sampling: {run.schema.study.sampling}",
-        f"- Left out: {_plain(_left_out(run))}",
+        f"- {plain(counts_words(run))}; sampling: {run.schema.study.sampling}",
+        f"- Left out: {plain(_left_out(run))}",
         f"- Missing values: {missing_words(run.schema)}", "",
         "## Performance", "",
-        f"Judged by {_plain(split_words(run))}: {_plain(facts['validation'])}.", "",
+        f"Judged by {plain(split_words(run))}: {plain(facts['validation'])}.", "",
     ]  # fmt: skip
     lines += [*_performance(run), *_choice(run)]
     lines += ["", "## Models", ""]
     for name, found in run.metrics["predictors"].items():
-        lines.append(f"- {_plain(name)}: {_model(found)}")
+        lines.append(f"- {plain(name)}: {_model(found)}")
     lines += ["", "## Limitations", ""]
-    lines += [f"- {_plain(text)}" for text in _limitations(run)]
+    lines += [f"- {plain(text)}" for text in _limitations(run)]
     lines += [
         "", "## Provenance", "",
         f"- osml {run.environment['osml']}, Python {run.environment['python']}, seed {run.schema.validation.seed}",
@@ -76,7 +76,7 @@ def _class_performance(run: Run) -> list[str]:
     for name, facts in run.metrics["predictors"].items():
         found = facts["out_of_fold"]
         if "macro_f1" not in found:
-            lines.append(f"| {_plain(name)} | {_plain(found['reason'])} | – | – |")
+            lines.append(f"| {plain(name)} | {plain(found['reason'])} | – | – |")
             continue
         if run.alone:
             spans = facts.get("patients", {}).get("range", {})
@@ -89,11 +89,11 @@ def _class_performance(run: Run) -> list[str]:
             shown = _value(first, 2)
             if first.get("low") is not None:
                 shown += f" ({first['low']:.2f} to {first['high']:.2f})"
-                notes[f"Interval: {_plain(first['interval'])}."] = None
+                notes[f"Interval: {plain(first['interval'])}."] = None
             cells = [shown, _value(found["macro_auc"], 2), _value(found["accuracy"], 2)]
-        lines.append(f"| {_plain(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {plain(name)} | {' | '.join(cells)} |")
     sentences = [
-        f"- {_plain(name)}: {_plain(facts['ablation']['sentence'])}"
+        f"- {plain(name)}: {plain(facts['ablation']['sentence'])}"
         for name, facts in run.metrics["predictors"].items()
         if "sentence" in facts.get("ablation", {})
     ]
@@ -115,14 +115,14 @@ def _performance(run: Run) -> list[str]:
         found = facts["out_of_fold"]
         entry = found.get(run.measure, found)
         if entry.get("value") is None:
-            area = _plain(entry.get("reason", "not estimable"))
+            area = plain(entry.get("reason", "not estimable"))
         else:
             area = f"{entry['value']:.2f}"
             if entry.get("low") is not None:
                 area += f" ({entry['low']:.2f} to {entry['high']:.2f})"
-                notes[f"Interval: {_plain(entry['interval'])}."] = None
+                notes[f"Interval: {plain(entry['interval'])}."] = None
         slope, brier = ("withheld" if hidden else _value(found.get(k, {}), d) for k, d in (("slope", 2), ("brier", 3)))
-        lines.append(f"| {_plain(name)} | {area} | {slope} | {brier} |")
+        lines.append(f"| {plain(name)} | {area} | {slope} | {brier} |")
     return [*lines, "", *notes]
 
 
@@ -138,7 +138,7 @@ def _choice(run: Run) -> list[str]:
             ends = "" if entry.get("low") is None else f" ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})"
             parts.append(f"{NAMES[key]} {_value(entry, digits)}{ends}")
     shown = ", ".join(parts) or "not estimable"
-    chosen = f"{_plain(found['winner'])} was chosen among {len(found['table'])} predictors"
+    chosen = f"{plain(found['winner'])} was chosen among {len(found['table'])} predictors"
     return ["", f"{chosen}; corrected for the choice: {shown}. The table is as measured, not corrected."]
 
 
@@ -148,20 +148,20 @@ def _value(entry: dict[str, Any], digits: int) -> str:
 
 def _model(found: dict[str, Any]) -> str:
     if "final" in found:
-        return f"not fitted to all patients ({_plain(no_model(found))})"
+        return f"not fitted to all patients ({plain(no_model(found))})"
     if "network" in found:
         return _network(found["network"])
     if "boosting" in found:
         return _boosting(found["boosting"], found.get("search"))
     if "autogluon" in found:
-        return f"AutoGluon. {_plain(made_words(found['autogluon']))} Its files are pickles, loaded with --trust only"
+        return f"AutoGluon. {plain(made_words(found['autogluon']))} Its files are pickles, loaded with --trust only"
     if "stack" in found:
-        weights = ", ".join(f"{_plain(name)} {weight:.2f}" for name, weight in found["stack"]["weights"].items())
+        weights = ", ".join(f"{plain(name)} {weight:.2f}" for name, weight in found["stack"]["weights"].items())
         return f"stack of {weights}"
-    kept = ", ".join(_plain(feature_words(name)) for name in found.get("selected", {})) or "none"
+    kept = ", ".join(plain(feature_words(name)) for name in found.get("selected", {})) or "none"
     parts = [f"{'features' if 'radscore' in found else 'inputs'} kept: {kept}"]
     if "radscore" in found:
-        parts.insert(0, f"Rad-score ({found['radscore']['score']}) of the region {_plain(found['radscore']['region'])}")
+        parts.insert(0, f"Rad-score ({found['radscore']['score']}) of the region {plain(found['radscore']['region'])}")
     if "candidate_parameters" in found:
         parts.append(f"{found['candidate_parameters']} candidate parameters")
     shrinkage = found.get("shrinkage")
@@ -170,18 +170,18 @@ def _model(found: dict[str, Any]) -> str:
             parts.append("not shrunken")
         else:
             parts.append(
-                f"shrinkage {shrinkage['kind']}, factor {shrinkage['slope']:.2f} ({_plain(shrinkage['source'])})"
+                f"shrinkage {shrinkage['kind']}, factor {shrinkage['slope']:.2f} ({plain(shrinkage['source'])})"
             )
     return "; ".join(parts)
 
 
 def _network(found: dict[str, Any]) -> str:
-    encoders = ", ".join(f"{_plain(i)} by {_plain(e['model'])}, {e['tune']}" for i, e in found["encoders"].items())
-    parts = [f"network of {', '.join(_plain(i) for i in found['inputs'])}"]
+    encoders = ", ".join(f"{plain(i)} by {plain(e['model'])}, {e['tune']}" for i, e in found["encoders"].items())
+    parts = [f"network of {', '.join(plain(i) for i in found['inputs'])}"]
     if encoders:
         parts.append(f"encoders: {encoders}")
     parts.append(f"{plural(found['seeds'], 'seed')}, epochs {', '.join(map(str, found['epochs']))}")
-    reason = f" ({_plain(found['calibration']['reason'])})" if found["calibration"]["reason"] else ""
+    reason = f" ({plain(found['calibration']['reason'])})" if found["calibration"]["reason"] else ""
     parts.append(f"calibrated: {found['calibration']['kind']}{reason}")
     if found.get("abstain") is not None:
         parts.append(f"may leave units undecided; accepted share of wrong sets {found['abstain']:g}")
@@ -191,14 +191,14 @@ def _network(found: dict[str, Any]) -> str:
 def _boosting(found: dict[str, Any], search: dict[str, Any] | None) -> str:
     settings = found["settings"]
     parts = [
-        f"boosted trees of {', '.join(_plain(i) for i in found['inputs'])}",
+        f"boosted trees of {', '.join(plain(i) for i in found['inputs'])}",
         f"{plural(found['rounds'], 'round')} of at most {settings['leaves']} leaves",
         f"{plural(found['columns'], 'column')}, {found['used']} of them looked at",
     ]
     if found["encoders"]:
-        encoders = ", ".join(f"{_plain(i)} by {_plain(model)}" for i, model in found["encoders"].items())
+        encoders = ", ".join(f"{plain(i)} by {plain(model)}" for i, model in found["encoders"].items())
         parts.append(f"frozen encoders: {encoders}")
-    reason = f" ({_plain(found['calibration']['reason'])})" if found["calibration"]["reason"] else ""
+    reason = f" ({plain(found['calibration']['reason'])})" if found["calibration"]["reason"] else ""
     parts.append(f"calibrated: {found['calibration']['kind']}{reason}")
     if search is not None:
         parts.append(f"settings searched for: {plural(search['trials'], 'trial')} in each training set")
@@ -221,7 +221,7 @@ def _limitations(run: Run) -> list[str]:
     return out or ["None was found by the checks; that is not the same as none."]
 
 
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
     """One line in which nothing of a label is Markdown or HTML."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -37,6 +37,8 @@ from osml.report.radiomics import radiomics_inputs
 from osml.report.radscores import radscores
 from osml.report.run import Run, read_run
 from osml.report.shap import one_line, readable, with_room
+from osml.report.slides import make_slide_report
+from osml.report.slides_words import region_study
 from osml.report.wording import no_model
 
 _CAPTION = "Final model, training patients: explanation, not performance. "
@@ -61,6 +63,8 @@ def make_report(run_dir: str | Path) -> Path:
     RunError
         The folder holds no results, or predictions that its own splits contradict.
     """
+    if region_study(Path(run_dir)):
+        return make_slide_report(run_dir)
     run = read_run(Path(run_dir).resolve())
     rows = model_rows(run)
     write_models(run, rows)

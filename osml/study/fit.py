@@ -22,7 +22,8 @@ from osml.runs.cohort_store import write_cohort
 from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.runs.extras import read_extras, write_extras
 from osml.runs.store import PredictionRow, read_predictions, write_predictions
-from osml.schema.load import LoadedSchema
+from osml.schema.load import LoadedSchema, load_schema
+from osml.schema.slides import RegionTarget
 from osml.study.failures import tell_failures, write_failures
 from osml.study.final import finish
 from osml.study.folds import Clock, run_folds
@@ -100,6 +101,12 @@ def fit(
     CheckError
         A check refuses and is not accepted.
     """
+    regions = load_schema(path, overrides)
+    if isinstance(regions.schema.target, RegionTarget):
+        from osml.study.slides.fit import fit_regions  # torch
+
+        found = fit_regions(regions, runs=runs or Path("runs"), new=new, workers=workers, say=say, quiet=quiet)
+        return FitResult(found.run, found.reused, found.metrics, found.failed)
     clock = Clock()
     choice = plan or PlanChoice()
     loaded, built, findings, followed = prepare_planned(path, overrides, choice)

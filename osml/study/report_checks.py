@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osml.codes import BY_CODE, CODES
+from osml.schema.load import load_schema
+from osml.schema.slides import RegionTarget
 from osml.study.images import add_features, missing_files
 from osml.study.prepare import introduce, prepare, refusals
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 def report_checks(path: Path, overrides: Sequence[str], say: Callable[[str], None]) -> int:
     """Print cohort and findings; returns how many findings would stop `fit`."""
+    regions = load_schema(path, overrides)
+    if isinstance(regions.schema.target, RegionTarget):
+        from osml.study.slides.fit import missing_slides
+
+        return missing_slides(regions, say)
     loaded, built, findings = prepare(path, overrides)
     introduce(loaded, built, findings, say)
     absent = missing_files(loaded, built.cohort)

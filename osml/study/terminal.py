@@ -14,6 +14,11 @@ Say = Callable[[str], None]
 def show(result: FitResult, say: Say) -> None:
     """Leaderboard, notes and paths of a finished run."""
     metrics = result.metrics
+    if metrics["target"] == "region":
+        from osml.study.slides.terminal import show as show_regions
+
+        show_regions(metrics, result.run.path, say)
+        return
     width = max(12, *(len(p) for p in metrics["predictors"])) + 2
     say("")
     if metrics["target"] in ("multiclass", "hierarchy"):

@@ -109,8 +109,8 @@ def write_slides(
               "reference_rate", "rate_on_annotated_area", "rate")  # fmt: skip
     gone = {one.slide: one for one in lost}
     rows: list[tuple[Any, ...]] = []
-    for one in lost:
-        rows.append((one.patient, one.slide, None, f"not used: {one.reason}", *[None] * 8))
+    for name, why in gone.items():
+        rows.append((why.patient, name, None, f"not used: {why.reason}", *[None] * 8))
     for predictor, found in results.items():
         for one in found:
             rates = _rates(one, map_of(one, deployed[predictor]), recipe)
@@ -152,15 +152,20 @@ def summary_rows(metrics: Mapping[str, Any], slides: SlideTable, lost: Sequence[
         ("Patients", str(len({c.patient for c in drawn})), str(len({c.patient for c in plain}))),
     ]
     counts = [[sum(c.patient == p for c in side) for p in {c.patient for c in side}] for side in (drawn, plain)]
-    out.append(("Slides per patient, median (range)", *(_span(c) for c in counts)))
+    out.append(("Slides per patient, median (range)", _span(counts[0]), _span(counts[1])))
     tissue = metrics["tissue_mm2"]
     out.append(("Tissue per slide, mm², median (range)", _span(tissue["annotated"]), _span(tissue["others"])))
     for facts in metrics["classes"].values():
-        out.append((f"Annotated as {facts['name']}, mm² (share)", facts["told"], ""))
+        out.append((f"Annotated as {facts['name']}, mm² (share)", _area(facts), ""))
     rates = [r for r in metrics["reference_rates"] if r is not None]
     if metrics["necrosis"]:
         out.append(("Reference necrosis rate of patients, median (range)", _span(rates, percent=True), ""))
     return out
+
+
+def _area(facts: Mapping[str, Any]) -> str:
+    share = "–" if facts["share"] is None else f"{100 * facts['share']:.1f} %"
+    return f"{facts['mm2']:.3g} ({share})"
 
 
 def _span(values: Sequence[float], *, percent: bool = False) -> str:

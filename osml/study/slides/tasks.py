@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +126,7 @@ def fitted_in(folder: Path, train: Sequence[PreparedSlide], task: FoldTask) -> F
         save_refiner(beside / kind, refiner)
     write_json(folder / FITTED, model.record() | {"beside": sorted(others)})
     shutil.rmtree(folder / "work", ignore_errors=True)
-    return Fitted(model, dict(others))
+    return Fitted(model, {str(kind): refiner for kind, refiner in others.items()})
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Fitted:
     """A fitted predictor, and refiners of other kinds that were fitted to the same maps, for comparison."""
 
     model: FittedSlide
-    beside: dict[str, Refiner]
+    beside: Mapping[str, Refiner]
 
     @property
     def kind(self) -> str:
