@@ -28,10 +28,10 @@ from osml.schema.model import BinaryInput, CategoryInput, Schema
 
 Float = NDArray[np.float64]
 FILE = "shap.json"
-MOST_ROWS = 30_000  # predicted rows of one fold, a few seconds
-MOST_UNITS = 60  # of one fold
+MOST_ROWS = 30_000  # predicted rows of one fold, a few seconds; more only for the fewest units
+MOST_UNITS, FEWEST_UNITS = 60, 20  # of one fold
 FEWEST = 5  # training units that stand for an unknown value
-PAIRS = 4
+MANY = 20  # inputs from which on fewer orders are walked
 _CHUNK = 4096
 
 
@@ -46,10 +46,11 @@ def held_out_shap(fitted: FittedAutogluon, train: Design, test: Design, seed: in
     train, test : designs with the scores that feed the predictor, of units it was and was not fitted to
     """
     rng = np.random.default_rng([seed, 3])
-    chosen = np.sort(rng.permutation(len(test.cohort))[:MOST_UNITS])
-    inputs, n = fitted.spec.inputs, len(chosen)
-    exact = 2 ** len(inputs) * n * FEWEST <= MOST_ROWS
-    walks = 2 ** len(inputs) if exact else 2 * PAIRS * max(1, len(inputs) - 1)
+    inputs, n = fitted.spec.inputs, min(len(test.cohort), MOST_UNITS)
+    exact, pairs = 2 ** len(inputs) * n * FEWEST <= MOST_ROWS, 4 if len(inputs) < MANY else 2
+    walks = 2 ** len(inputs) if exact else 2 * pairs * max(1, len(inputs) - 1)
+    n = min(n, max(FEWEST_UNITS, MOST_ROWS // (walks * FEWEST)))
+    chosen = np.sort(rng.permutation(len(test.cohort))[:n])
     m = min(len(train.cohort), BACKGROUND, max(FEWEST, MOST_ROWS // (walks * n)))
     behind = np.sort(rng.permutation(len(train.cohort))[:m])
     # Values are places in a pool of units: a place stands for all that an input holds there.
@@ -60,7 +61,7 @@ def held_out_shap(fitted: FittedAutogluon, train: Design, test: Design, seed: in
     def way(predict: Predict) -> Shap:
         if exact:
             return subset_shap(predict, values, background)
-        return permutation_shap(predict, values, background, permutations=PAIRS, seed=seed)
+        return permutation_shap(predict, values, background, permutations=pairs, seed=seed)
 
     places = asked(way)
     lp = np.concatenate(
@@ -81,7 +82,7 @@ def held_out_shap(fitted: FittedAutogluon, train: Design, test: Design, seed: in
         "units": [test.cohort.units[i] for i in chosen],
         "of": len(test.cohort),
         "inputs": list(inputs),
-        "exact": exact,
+        "pairs": None if exact else pairs,
         "background": m,
         "rows": len(lp),
         "scores": scores,
@@ -146,11 +147,8 @@ def _mixed(fitted: FittedAutogluon, pool: Float, places: Mapping[str, Float]) ->
 
 def _method(parts: Sequence[Mapping[str, Any]], key: str) -> str:
     shown, of = sum(len(part["units"]) for part in parts), sum(part["of"] for part in parts)
-    how = (
-        "all coalitions of the inputs"
-        if all(part["exact"] for part in parts)
-        else f"{PAIRS} antithetic pairs of orders"
-    )
+    pairs = max((part["pairs"] or 0 for part in parts), default=0)
+    how = f"{pairs} antithetic pairs of orders" if pairs else "all coalitions of the inputs"
     behind = sorted({part["background"] for part in parts})
     words = f"{behind[0]}" if len(behind) == 1 else f"{behind[0]} to {behind[-1]}"
     rows = sum(part["rows"] for part in parts)
