@@ -151,6 +151,7 @@ def fit(
     new: Annotated[bool, typer.Option("--new", help="fit again although this study was fitted before")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: as many as pay")] = None,
     device: Annotated[str, typer.Option(help="of networks: auto (a GPU if there is one), cpu, cuda, cuda:1")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs for one training of a network that tunes an encoder")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress lines")] = False,
     plan: Annotated[Path | None, typer.Option(help="of `predictors: auto`: default SCHEMA.plan.yaml, if there")] = None,
     preset: Annotated[
@@ -161,12 +162,14 @@ def fit(
     address: Address = "",
 ) -> None:
     """Fit, validate and draw every predictor of a study. The same command continues a run that was stopped."""
-    from osml.nets.device import VARIABLE
+    from osml.nets.device import DEVICES, VARIABLE, choose_device, choose_devices
     from osml.study.fit import fit as run_fit
     from osml.study.prepare import PlanChoice
     from osml.study.terminal import show
 
-    os.environ[VARIABLE] = device  # workers inherit it
+    os.environ |= {VARIABLE: device, DEVICES: str(devices)}  # workers inherit them
+    if devices > 1 and engine != "ray":  # a cluster's cards are its own
+        choose_devices(choose_device())
     with _tasks_at(engine, address, runs):
         result = run_fit(
             schema, overrides=set_ or (), runs=runs, new=new, workers=workers, say=typer.echo, quiet=quiet,

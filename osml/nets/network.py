@@ -70,7 +70,7 @@ class Network(nn.Module):
 
     def forward(self, batch: Mapping[str, Items], n: int) -> Outputs:
         """Outputs for the n rows of a batch; every modality of the recipe must be in it, if with no items."""
-        return self.fused([self._encoded(k, batch[m.name]) for k, m in enumerate(self.recipe.modalities)], n)
+        return self.fused([self.encoded(k, batch[m.name]) for k, m in enumerate(self.recipe.modalities)], n)
 
     def fused(self, items: Sequence[Items], n: int) -> Outputs:
         """Outputs for n rows whose pictures are vectors already: one entry per modality of the recipe, in its order."""
@@ -90,7 +90,7 @@ class Network(nn.Module):
             fused, weights = self.fusion(filled)
             return Outputs(self.head(fused), weights, present)
 
-    def _encoded(self, k: int, items: Items) -> Items:
+    def encoded(self, k: int, items: Items) -> Items:
         """The items of modality k as vectors (t, width) in float32."""
         if str(k) not in self.encoders:
             return Items(items.values.float(), items.owner)

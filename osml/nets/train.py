@@ -9,27 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from osml.errors import ConvergenceError, InvalidInputError
+from osml.errors import ConvergenceError, InvalidInputError, OsmlError, VerificationError
 from osml.nets.batches import Source, epoch_batches, row_tensor
-from osml.nets.checkpoint import put_tensors, read_state, write_state
+from osml.nets.branches import Items
+from osml.nets.checkpoint import State, put_tensors, read_state, write_state
 from osml.nets.device import one_thread
 from osml.nets.losses import FollowUp, Labels, Objective, Truth
-from osml.nets.network import Network
+from osml.nets.network import Network, Outputs
 from osml.nets.recipe import TrainRecipe, recipe_to_json
-from osml.nets.training_state import Epoch, TrainingState, rate_factor
+from osml.nets.spread import Spread, launch
+from osml.nets.training_state import Epoch, TrainingState, epochs_of, rate_factor
 
 PREDICT_BATCH = 256
 Rows = NDArray[np.intp]
+Make = Callable[[str], tuple[Network, Source]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def train(
     device: str = "cpu",
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    devices: int = 1,
+    make: Make | None = None,
 ) -> Trained:
     """Train a network in place.
 
@@ -92,7 +99,12 @@ def train(
     rows : training rows; class weights come from these alone
     inner : rows of patients held inside the training fold, for early stopping; None = the recipe's epochs are all run
     checkpoints : continue what is stored there, and store; None = nothing is written
-    on_epoch : called after each epoch; what it raises ends the training, which can be continued
+    on_epoch : called after each epoch; what it raises ends the training, which can be continued. On one device only
+    devices : of the kind of `device`, for one training: each encodes its share of every batch's pictures. The result
+        differs from that of one device by rounding, where the encoder has no dropout or batch statistics of its own.
+        Networks of vectors and tables, which train in seconds, use one
+    make : for several devices: a function that can be sent to another process, and makes this network and source anew
+        on a device
 
     Raises
     ------
@@ -102,40 +114,93 @@ def train(
         The loss is no longer finite.
     """
     _check(source, truth, rows, inner, recipe)
+    given = _Given(truth, rows, recipe, seed, inner, checkpoints)
+    if devices > 1 and len(network.encoders):
+        if on_epoch is not None or make is None:
+            raise InvalidInputError("several devices need `make`, and tell of no epoch")
+        return _train_spread(network, given, device, devices, make)
     with one_thread():
-        return _train(network, source, truth, rows, recipe, seed, inner, device, checkpoints, on_epoch)
+        return _train(network, source, given, device, on_epoch)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a training is of; see `train`."""
+
+    truth: Truth
+    rows: Rows
+    recipe: TrainRecipe
+    seed: int
+    inner: Rows | None
+    checkpoints: Checkpoints | None
+
+    def fingerprint(self, network: Network) -> str:
+        """Hash of all that decides the result, the frozen tensors of encoders and the pictures left out."""
+        return _fingerprint(network, self.truth, self.rows, self.inner, self.recipe, self.seed)
+
+
+def _train_spread(network: Network, given: _Given, device: str, devices: int, make: Make) -> Trained:
+    """Train in one process per device; weights come back in files."""
+    with tempfile.TemporaryDirectory(prefix="osml-") as name:
+        folder, fingerprint = Path(name), given.fingerprint(network)
+        launch(devices, device, partial(_train_part, make=make, given=given, fingerprint=fingerprint, folder=folder))
+        state = read_state(folder, fingerprint)
+    assert state is not None
+    put_tensors(network, state.tensors)
+    network.to(device)
+    network.tune_encoders(True)
+    network.eval()
+    return Trained(epochs_of(state.facts), state.facts["epoch"])
+
+
+def _train_part(part: Spread, make: Make, given: _Given, fingerprint: str, folder: Path) -> OsmlError | None:
+    """The work of one device; all end in the same epoch, for the same reason."""
+    network, source = make(part.device)
+    if given.fingerprint(network) != fingerprint:
+        return VerificationError("a process of this training made another network than the one to be trained")
+    try:
+        with one_thread():
+            found = _train(network, source, given, part.device, None, part)
+    except OsmlError as error:
+        return error
+    if part.rank == 0:
+        facts = {"epoch": found.epoch, "epochs": [asdict(epoch) for epoch in found.epochs]}
+        write_state(folder, State(dict(network.trained()), facts), fingerprint)
+    return None
 
 
 def _train(
     network: Network,
     source: Source,
-    truth: Truth,
-    rows: Rows,
-    recipe: TrainRecipe,
-    seed: int,
-    inner: Rows | None,
+    given: _Given,
     device: str,
-    checkpoints: Checkpoints | None,
     on_epoch: Callable[[Epoch], None] | None,
+    part: Spread | None = None,
 ) -> Trained:
+    truth, rows, recipe, seed = given.truth, given.rows, given.recipe, given.seed
+    inner, checkpoints = given.inner, given.checkpoints
     network.to(device)
     objective = Objective(network.recipe.target, truth.take(rows)).to(device)
     run = TrainingState(network, objective, recipe)
-    fingerprint = _fingerprint(network, truth, rows, inner, recipe, seed) if checkpoints else ""
+    fingerprint = given.fingerprint(network) if checkpoints else ""
     if checkpoints is not None:
         stored = read_state(checkpoints.folder, fingerprint)
         if stored is not None:
             run.restore(stored)
+        if part is not None:
+            part.together()  # all have read before one writes
     last_write = time.monotonic()
     while len(run.epochs) < recipe.epochs and not run.stopped:
         number = len(run.epochs)
-        loss = _one_epoch(run, source, truth, rows, recipe, seed, number, device)
+        loss = _one_epoch(run, source, truth, rows, recipe, seed, number, device, part)
         held_out = None
         if inner is not None:
             with run.weights_in_use():
-                held_out = _held_out(network, objective, source, truth, inner, recipe, device)
+                held_out = _held_out(network, objective, source, truth, inner, recipe, device, part)
         epoch = run.close_epoch(Epoch(number, loss, held_out, _node_weights(objective)))
         finished = run.stopped or number + 1 == recipe.epochs
+        if part is not None and part.rank > 0:
+            continue
         if checkpoints is not None and (finished or time.monotonic() - last_write >= checkpoints.every_s):
             write_state(checkpoints.folder, run.state(), fingerprint)
             last_write = time.monotonic()
@@ -148,16 +213,26 @@ def _train(
 
 
 def predict(
-    network: Network, source: Source, rows: Rows, *, device: str = "cpu", batch: int = PREDICT_BATCH, bf16: bool = False
+    network: Network,
+    source: Source,
+    rows: Rows,
+    *,
+    device: str = "cpu",
+    batch: int = PREDICT_BATCH,
+    bf16: bool = False,
+    part: Spread | None = None,
 ) -> Predicted:
-    """Outputs for rows, in evaluation mode; each row's output depends on that row alone."""
+    """Outputs for rows, in evaluation mode; each row's output depends on that row alone.
+
+    part : of a training over several devices, all of which call this
+    """
     network.to(device).eval()
     outputs, weights, present = [], [], []
     with one_thread(), torch.inference_mode():
         for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
+            some = rows[start : start + batch]
             with _mixed(device, bf16):
-                out = network(source.batch(row_tensor(part, device), None), len(part))
+                out = _outputs(network, source.batch(row_tensor(some, device), None), len(some), part)
             outputs.append(out.outputs.double().cpu().numpy())
             present.append(out.present.cpu().numpy())
             if out.weights is not None:
@@ -171,6 +246,10 @@ def predict(
     )
 
 
+def _outputs(network: Network, batch: dict[str, Items], n: int, part: Spread | None) -> Outputs:
+    return network(batch, n) if part is None else part.forward(network, batch, n)
+
+
 def _one_epoch(
     run: TrainingState,
     source: Source,
@@ -180,6 +259,7 @@ def _one_epoch(
     seed: int,
     number: int,
     device: str,
+    part: Spread | None,
 ) -> float:
     """One pass over the training rows; the mean loss of its steps."""
     run.network.tune_encoders(number >= recipe.encoder_from)
@@ -188,13 +268,16 @@ def _one_epoch(
     with _seeded(seed, number, device) as generator:
         losses = []
         for k, positions in enumerate(batches):
-            part = rows[positions]
+            some = rows[positions]
             with _mixed(device, recipe.bf16):
-                out = run.network(source.batch(row_tensor(part, device), generator), len(part))
-            loss = run.objective(out.outputs, truth.take(part))
-            run.step(loss, rate_factor(recipe, number, (k + 1) / len(batches)))
+                out = _outputs(run.network, source.batch(row_tensor(some, device), generator), len(some), part)
+            loss = run.objective(out.outputs, truth.take(some))
+            run.step(loss, rate_factor(recipe, number, (k + 1) / len(batches)), part)
             losses.append(loss.detach())
     mean = float(torch.stack(losses).mean())
+    if part is not None:
+        part.level(run.network)
+        mean = part.agreed(mean)
     if not math.isfinite(mean):
         raise ConvergenceError(
             f"the training loss is {mean} in epoch {number + 1}",
@@ -212,11 +295,14 @@ def _held_out(
     inner: Rows,
     recipe: TrainRecipe,
     device: str,
+    part: Spread | None,
 ) -> float:
     """Loss on the inner rows, all at once, so that a Cox risk set is whole."""
-    found = predict(network, source, inner, device=device, bf16=recipe.bf16)
+    found = predict(network, source, inner, device=device, bf16=recipe.bf16, part=part)
     outputs = torch.as_tensor(found.outputs, dtype=torch.float32, device=device)
     loss = float(objective.held_out(outputs, truth.take(inner)))
+    if part is not None:
+        loss = part.agreed(loss)
     if not math.isfinite(loss):
         raise ConvergenceError(f"the loss on the inner rows is {loss}", do="Lower `rate` or set `clip`.")
     return loss
@@ -244,7 +330,6 @@ def _check(source: Source, truth: Truth, rows: Rows, inner: Rows | None, recipe:
 
 
 def _fingerprint(network: Network, truth: Truth, rows: Rows, inner: Rows | None, recipe: TrainRecipe, seed: int) -> str:
-    """Hash of all that decides the result, the frozen tensors of encoders and the pictures left out."""
     recipes = [recipe_to_json(network.recipe), recipe_to_json(recipe), seed]
     digest = hashlib.sha256(json.dumps(recipes, sort_keys=True).encode())
     arrays = [truth.node] if isinstance(truth, Labels) else [truth.time, truth.event]

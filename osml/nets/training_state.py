@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from osml.nets.checkpoint import State, put_tensors
 from osml.nets.losses import Objective
 from osml.nets.network import Network
 from osml.nets.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from osml.nets.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,12 @@ class TrainingState:
         patience = self.recipe.patience
         return patience is not None and self.best_epoch >= 0 and len(self.epochs) - 1 - self.best_epoch >= patience
 
-    def step(self, loss: Tensor, factor: float) -> None:
-        """One step of the optimizer and of the average."""
+    def step(self, loss: Tensor, factor: float, spread: Spread | None = None) -> None:
+        """One step of the optimizer and of the average; over several devices with the gradient of all."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if spread is not None:
+            spread.reduce(self.network, self.objective)
         if self.recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         for group in self.optimizer.param_groups:
@@ -128,7 +134,12 @@ class TrainingState:
             slots.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.steps, self.best_epoch = state.facts["steps"], state.facts["best_epoch"]
-        self.epochs = [Epoch(**{**e, "node_weights": tuple(e["node_weights"])}) for e in state.facts["epochs"]]
+        self.epochs = list(epochs_of(state.facts))
+
+
+def epochs_of(facts: Mapping[str, Any]) -> tuple[Epoch, ...]:
+    """The epochs that a state's facts hold."""
+    return tuple(Epoch(**{**epoch, "node_weights": tuple(epoch["node_weights"])}) for epoch in facts["epochs"])
 
 
 def rate_factor(recipe: TrainRecipe, epoch: int, done: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from osml.cohort.splits import Fold
 from osml.errors import InvalidInputError, NotEstimableError
 from osml.features.images import image_plan
 from osml.nets.calibrate import fit_platt, fit_temperature, prediction_sets
-from osml.nets.device import choose_device
+from osml.nets.device import choose_device, choose_devices
 from osml.nets.encoders import Encoder, build_encoder
 from osml.nets.label_tree import flatten, leaf_labels
 from osml.nets.losses import FollowUp, Labels, Truth
@@ -70,16 +71,17 @@ def fit_network(
     fold_seed, train_seed, search_seed = seed.spawn(3)
     numbers = [int(s) for s in train_seed.generate_state(block.seeds)]
     device = choose_device()
+    devices = choose_devices(device)
     folds = training_folds(schema, kept, fold_seed)
     wanted = block.calibrate != "none" or block.abstain is not None
     searched = None
     if block.search is not None and folds:
-        inner = _Inner(schema, name, task, kept, numbers, device)
+        inner = _Inner(schema, name, task, kept, numbers, device, devices)
         searched = _searched(inner, folds, recipe, block.search.trials, search_seed, work)
         schema = with_values(schema, name, searched.values)
         block = schema.networks()[name]
         recipe = _train_recipe(schema, block, kept)
-    inner = _Inner(schema, name, task, kept, numbers, device)
+    inner = _Inner(schema, name, task, kept, numbers, device, devices)
     if recipe.patience is not None:
         epochs = inner.epochs(folds, recipe, None if work is None else work / "epochs")
         # Where no inner fold can be trained, the recipe's own number is as good as any.
@@ -92,7 +94,12 @@ def fit_network(
         network, source = _built(schema, name, task.target, sources, kept, number, device)
         place = None if work is None else Checkpoints(work / f"training-{k}")
         every = np.arange(len(kept))
-        trained.append(train(network, source, truth, every, recipe, seed=number, device=device, checkpoints=place))
+        trained.append(
+            train(
+                network, source, truth, every, recipe, seed=number, device=device, checkpoints=place,
+                devices=devices, make=partial(_built, schema, name, task.target, sources, kept, number),
+            )
+        )  # fmt: skip
         if isinstance(task.target, CoxTarget):
             centres.append(float(predict(network, source, every, device=device).outputs.mean()))
         networks.append(network.cpu())
@@ -128,6 +135,7 @@ class _Inner:
     cohort: Cohort
     numbers: list[int]
     device: str
+    devices: int
 
     def epochs(self, folds: tuple[Fold, ...], recipe: TrainRecipe, work: Path | None) -> list[int]:
         """Epochs until the loss on the held-out patients was lowest, of every fold and seed that could be trained."""
@@ -158,13 +166,13 @@ class _Inner:
             try:
                 sources = sources_of(self.schema, self.name, self.cohort.take(inside))
                 for k, number in enumerate(self.numbers):
-                    network, source = _built(
-                        self.schema, self.name, self.task.target, sources, self.cohort, number, self.device
-                    )
+                    make = partial(_built, self.schema, self.name, self.task.target, sources, self.cohort, number)
+                    network, source = make(self.device)
                     trained = train(
                         network, source, truth, inside, recipe, seed=number, device=self.device,
                         inner=outside if recipe.patience is not None else None,
                         checkpoints=None if work is None else Checkpoints(work / f"{fold.index}-{k}"),
+                        devices=self.devices, make=make,
                     )  # fmt: skip
                     found.append((trained, (network, source)))
             except (NotEstimableError, InvalidInputError):  # a lab that nobody has, no event, nothing that varies

@@ -18,6 +18,7 @@ from osml.cohort.splits import Fold
 from osml.engine import Progress, run_tasks
 from osml.errors import OutOfTimeError
 from osml.features.images import image_plans
+from osml.nets.device import gpu_share
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
 from osml.schema.model import Schema
@@ -83,7 +84,7 @@ def run_folds(
     tasks = [task for name in schema.predictors for task in _tasks(schema, name, cohort, folds, run)]
     progress = Progress("folds", len(tasks), sys.stderr, quiet)
     # Networks of two folds share a card; without one this is nothing.
-    gpus = 0.5 if schema.networks() else 0.0
+    gpus = gpu_share() if schema.networks() else 0.0
     failures: list[Failure] = []
     ended: set[int] = set()
     slowest = 0.0
