@@ -281,14 +281,14 @@ def test_several_rows_of_a_patient_stay_on_one_side_of_inner_folds(monkeypatch: 
     schema = network_schema("hierarchy")
     cohort = network_cohort(schema, 180, rows_per_patient=6)
     seen: list[tuple[set[str], set[str]]] = []
-    real = network_fit.inner_folds
+    real = network_fit.training_folds
 
     def watched(*args: Any) -> Any:
         folds = real(*args)
         seen.extend((set(f.train), set(f.test)) for f in folds)
         return folds
 
-    monkeypatch.setattr(network_fit, "inner_folds", watched)
+    monkeypatch.setattr(network_fit, "training_folds", watched)
     fitted(schema, cohort)
     assert len(seen) == 2
     assert all(not a & b for a, b in seen)
