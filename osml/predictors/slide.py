@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from osml.cache import content_key
 from osml.errors import InvalidInputError, VerificationError
 from osml.evaluation.huvos import DetectionLimit
-from osml.files import atomic_write, read_json, write_json
+from osml.files import atomic_write, read_json, sha256_file, write_json
 from osml.nets.encoders import Encoder, rebuild_encoder
 from osml.nets.lora import load_lora
 from osml.nets.refine import load_refiner, save_refiner
@@ -28,7 +31,7 @@ from osml.predictors.slide_head import Head, head_logits, make_head, softmax
 from osml.predictors.slide_maps import coarse_map, keep_glass
 from osml.predictors.slide_prepare import PreparedSlide, slide_of
 from osml.predictors.slide_recipe import SlideCase, SlideEncoder, SlideRecipe, recipe_facts, recipe_of
-from osml.predictors.slide_vectors import frozen_encoder, tile_vectors
+from osml.predictors.slide_vectors import tile_vectors
 
 __all__ = ["FittedSlide", "SlideCase", "SlideEncoder", "SlideRecipe", "assemble", "load_slide", "tile_probabilities"]
 FACTS, TENSORS, FORMAT = "slide.json", "slide.safetensors", 1
@@ -83,19 +86,13 @@ class FittedSlide:
 
     def encoder(self) -> Encoder:
         """The encoder, on the CPU when it is first built; the very weights that were trained with."""
-        if not self.tuned and self.recipe.encoder.tune == "frozen":
-            found = self._built.get("encoder")
-            if found is None:
-                found = rebuild_encoder(self.weights, self.recipe.encoder.settings())
-                self._built["encoder"] = found
-            return found
         if "encoder" not in self._built:
             settings = self.recipe.encoder.settings()
             encoder = rebuild_encoder(self.weights, settings)
             if settings.tune == "lora":
                 with torch.no_grad():
                     load_lora(encoder.backbone, self.tuned)
-            else:
+            elif settings.tune == "full":
                 encoder.load_state_dict(dict(self.tuned))
             self._built["encoder"] = encoder.eval().requires_grad_(False)
         return self._built["encoder"]
@@ -103,6 +100,13 @@ class FittedSlide:
     def with_limit(self, limit: DetectionLimit) -> FittedSlide:
         """The same with a detection limit that was measured on held-out maps (`osml.evaluation.huvos`)."""
         return replace(self, limit=limit)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that decides its maps."""
+        with TemporaryDirectory() as folder:
+            self.save(Path(folder))
+            return content_key(sha256_file(path) for path in sorted(Path(folder).iterdir()))
 
     def record(self) -> dict[str, Any]:
         """Facts for a report: nothing of a patient."""

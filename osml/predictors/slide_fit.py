@@ -84,7 +84,7 @@ def fit_slide_beside(
     plain = recipe.refine == "none" and not kinds
     regions = [] if plain else _regions(slides, folds, chosen, heat, recipe, device)
     refiner, choice = _refiner(regions, spec, recipe, folds, seed, device, work, progress)
-    facts = _facts(slides, tiles, folds, chosen, choice, np.concatenate(chosen.logits).argmax(axis=1) == held)
+    facts = _facts(recipe, tiles, folds, chosen, choice, np.concatenate(chosen.logits).argmax(axis=1) == held)
     others: dict[RefinerKind, Refiner] = {}
     for kind in kinds:
         if kind != refiner.kind:
@@ -164,16 +164,16 @@ def _cut(slide: PreparedSlide, coarse: np.ndarray[Any, Any]) -> list[Region]:
 
 
 def _facts(
-    slides: Sequence[PreparedSlide], tiles: Tiles, folds: Sequence[Sequence[str]], chosen: Chosen,
+    recipe: SlideRecipe, tiles: Tiles, folds: Sequence[Sequence[str]], chosen: Chosen,
     choice: Choice | None, right: np.ndarray[Any, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Counts and held-out figures; no name of a patient or a slide."""
-    classes = len(slides[0].case.slide and tiles.slides) and int(tiles.labels.max()) + 1
+    classes = len(recipe.classes)
     return {
-        "patients": len({s.case.patient for s in slides}),
-        "slides": len(slides),
+        "patients": len({s.case.patient for s in tiles.slides}),
+        "slides": len(tiles.slides),
         "tiles": len(tiles.labels),
-        "tiles_of_class": np.bincount(tiles.labels, minlength=classes).tolist(),
+        "tiles_of_class": dict(zip(recipe.names, np.bincount(tiles.labels, minlength=classes).tolist(), strict=True)),
         "inner_folds": len(folds),
         "epochs": chosen.epochs,
         "inner_loss": [round(value, 6) for value in chosen.losses],

@@ -154,7 +154,9 @@ def train_folds(
 
 def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     """By which logits are divided so that held-out probabilities are right on average (Guo et al. 2017), 0.1 to 10."""
-    found = minimize_scalar(lambda log_t: _loss(logits, labels, float(np.exp(log_t))), bounds=(-2.3, 2.3), method="bounded")
+    found = minimize_scalar(
+        lambda log_t: _loss(logits, labels, float(np.exp(log_t))), bounds=(-2.3, 2.3), method="bounded"
+    )
     return float(np.exp(found.x))
 
 
@@ -230,7 +232,10 @@ class _OfPixels:
             torch.manual_seed(seed)
             self.head = make_head(recipe, self.encoder.width)
         with torch.inference_mode():
-            seen = [self.encoder(self._images(tiles, part)).float().cpu() for part in np.array_split(some, -(-len(some) // 32))]
+            seen = [
+                self.encoder(self._images(tiles, part)).float().cpu()
+                for part in np.array_split(some, -(-len(some) // 32))
+            ]
         self.head.fit_scale(torch.cat(seen))
         self.head = self.head.to(device)
         self.optimizer = _optimizer(self.head, self.recipe, self.encoder)

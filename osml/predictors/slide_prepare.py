@@ -23,18 +23,20 @@ from osml.imaging.errors import AnnotationError
 from osml.imaging.slides import Slide, open_slide
 from osml.imaging.slides_batches import tile_batches
 from osml.imaging.slides_classes import NOTHING, LabelRaster, tile_labels, tile_shares
+from osml.imaging.slides_draw import picture_view, thumbnail
 from osml.imaging.slides_files import whole_folder, write_whole
 from osml.imaging.slides_grid import TileGrid, cover, tile_grid
 from osml.imaging.slides_job import slide_key
 from osml.imaging.slides_labels import label_raster
 from osml.imaging.slides_stitch import MapFrame, map_frame
 from osml.imaging.slides_tissue import Overview, Tissue, find_tissue, overview
+from osml.nets.encoders import Encoder
 from osml.predictors.slide_maps import cells_of
 from osml.predictors.slide_recipe import CELLS, SlideCase, SlideRecipe
 from osml.predictors.slide_vectors import encoder_key, encoder_pieces, frozen_encoder, tile_vectors
 
 # Part of the key: raise it when a prepared slide would differ.
-VERSION = "slide-1"
+VERSION = "slide-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,7 @@ class PreparedSlide:
     case : the slide
     grid, frame : its tiles and the cells of its maps
     size : width and height of level 0; mpp : of level 0
+    thumbnail_scale : pixels of level 0 per pixel of `thumbnail`
     tissue_mm2 : area of tissue
     notes : what a reader should know
     """
@@ -56,6 +59,7 @@ class PreparedSlide:
     frame: MapFrame
     size: tuple[int, int]
     mpp: float
+    thumbnail_scale: float
     tissue_mm2: float
     notes: tuple[str, ...]
 
@@ -68,6 +72,11 @@ class PreparedSlide:
     def picture(self) -> NDArray[np.uint8]:
         """uint8 (h, w, 3), the slide on the cells."""
         return self._array("picture")
+
+    @cached_property
+    def thumbnail(self) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3), the slide with at most 2,048 px along its longer side."""
+        return self._array("thumbnail")
 
     @cached_property
     def tissue(self) -> NDArray[np.uint8]:
@@ -124,8 +133,12 @@ class Plan:
     tiles: NDArray[np.int64]
 
 
-def plan_slide(slide: Slide, recipe: SlideRecipe, thumbnail: Path | None) -> Plan:
+def plan_slide(slide: Slide, recipe: SlideRecipe, picture: Path | None) -> Plan:
     """Find tissue and lay tiles over it.
+
+    Parameters
+    ----------
+    picture : PNG to write where no tissue is found
 
     Raises
     ------
@@ -135,13 +148,15 @@ def plan_slide(slide: Slide, recipe: SlideRecipe, thumbnail: Path | None) -> Pla
     grid = tile_grid(slide, mpp=recipe.mpp, size=recipe.size_px, overlap=overlap)
     frame = map_frame(slide, grid, CELLS)
     view = overview(slide)
-    tissue = find_tissue(slide, view, thumbnail=thumbnail)
+    tissue = find_tissue(slide, view, thumbnail=picture)
     tiles = np.flatnonzero(cover(grid, tissue) >= max(recipe.min_tissue, 1e-9))
     return Plan(view, tissue, grid, frame, tiles)
 
 
-def prepare_slide(case: SlideCase, recipe: SlideRecipe, *, cache: Path, device: str) -> PreparedSlide:
-    """Tissue, tiles, vectors and labels of a slide; read again from `cache` where file, annotation and recipe are equal.
+def prepare_slide(
+    case: SlideCase, recipe: SlideRecipe, *, cache: Path, device: str, encoder: Encoder | None = None
+) -> PreparedSlide:
+    """Tissue, tiles, vectors and labels of a slide; from `cache` where file, annotation and recipe are equal.
 
     Parameters
     ----------
@@ -149,6 +164,7 @@ def prepare_slide(case: SlideCase, recipe: SlideRecipe, *, cache: Path, device: 
         encoder is trained: about 0.2 MB per tile)
     cache : folder. About 3 kB per tile of the default encoder, and 8 bytes per cell
     device : where the encoder runs
+    encoder : the recipe's frozen encoder, if it is there already; None: it is built
 
     Raises
     ------
@@ -158,7 +174,10 @@ def prepare_slide(case: SlideCase, recipe: SlideRecipe, *, cache: Path, device: 
     OsmlError
         The disk is full; nothing is left.
     """
-    encoder = frozen_encoder(recipe.encoder) if recipe.encoder.tune == "frozen" else None
+    if recipe.encoder.tune != "frozen":
+        encoder = None
+    elif encoder is None:
+        encoder = frozen_encoder(recipe.encoder)
     with open_slide(case.path, mpp=case.mpp, name=case.slide) as slide:
         annotated: tuple[str, ...] = ()
         if case.annotation is not None:
@@ -178,7 +197,7 @@ def prepare_slide(case: SlideCase, recipe: SlideRecipe, *, cache: Path, device: 
         plan = plan_slide(slide, recipe, cache / "slides" / "no-tissue" / f"{case.slide}.png")
         with whole_folder(place) as made:
             notes = list(slide.notes)
-            _write_cells(plan, made)
+            shrunk = _write_cells(slide, plan, made)
             if case.annotation is not None:
                 notes += _write_labels(slide, plan, case.annotation, recipe, made)
             if encoder is not None:
@@ -194,7 +213,7 @@ def prepare_slide(case: SlideCase, recipe: SlideRecipe, *, cache: Path, device: 
                 _write_pixels(slide, plan, recipe, made)
             facts = {
                 "grid": asdict(plan.grid), "frame": asdict(plan.frame), "size": [slide.width, slide.height],
-                "mpp": slide.mpp, "tissue_mm2": plan.tissue.area_mm2, "notes": notes,
+                "mpp": slide.mpp, "thumbnail_scale": shrunk, "tissue_mm2": plan.tissue.area_mm2, "notes": notes,
             }  # fmt: skip
             write_whole(made / "facts.json", json_text(facts))
     return _opened(case, place)
@@ -212,15 +231,20 @@ def _opened(case: SlideCase, place: Path) -> PreparedSlide:
     frame = facts["frame"] | {"shape": tuple(facts["frame"]["shape"])}
     return PreparedSlide(
         case, place, TileGrid(**facts["grid"]), MapFrame(**frame), tuple(facts["size"]), facts["mpp"],
-        facts["tissue_mm2"], tuple(facts["notes"]),
+        facts["thumbnail_scale"], facts["tissue_mm2"], tuple(facts["notes"]),
     )  # fmt: skip
 
 
-def _write_cells(plan: Plan, folder: Path) -> None:
+def _write_cells(slide: Slide, plan: Plan, folder: Path) -> float:
+    """What is seen on the cells, and a picture to look at, whose pixels of level 0 per pixel are returned."""
     np.save(folder / "tiles.npy", plan.tiles)
     np.save(folder / "picture.npy", cells_of(plan.view.pixels, plan.view.scale, plan.frame, 255))
     inside = plan.tissue.inside.astype(np.uint8) * np.uint8(255)
     np.save(folder / "tissue.npy", cells_of(inside, plan.tissue.scale, plan.frame, 0))
+    view = picture_view(slide, plan.view)
+    small = thumbnail(view)
+    np.save(folder / "thumbnail.npy", small)
+    return view.scale * view.pixels.shape[1] / small.shape[1]
 
 
 def _write_labels(slide: Slide, plan: Plan, path: Path, recipe: SlideRecipe, folder: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ REFINE: tuple[Refine, ...] = ("none", "majority", "unet", "brownian_bridge", "be
 # Cells of a map along a tile: borders between tissues can be placed within a tile, and a region of 8 x 8 tiles is a map
 # of 64 x 64 cells, as in Nguyen et al. 2025.
 CELLS = 8
+_REFINER = RefineRecipe()
 # Of the default encoder, frozen: middle layers, whose maps tell textures apart, at the tile's own pixels.
 DEFAULT_LAYERS, DEFAULT_SIZE, DEFAULT_STAIN = ("blocks.3", "blocks.4"), 256, 1
 
@@ -131,7 +132,7 @@ class SlideRecipe:
     inner_folds: int = 3
     min_tissue: float = 0.1
     mpp: float = 0.5
-    refiner: RefineRecipe = RefineRecipe()
+    refiner: RefineRecipe = _REFINER
     head: HeadRecipe = HeadRecipe()
 
     def __post_init__(self) -> None:
