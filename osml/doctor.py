@@ -22,6 +22,7 @@ FEATURES: dict[str, tuple[str, str]] = {
     "whole slides: tiled TIFF and SVS, OME-TIFF": ("tifffile", "slides"),
     "networks": ("torch", "nets"),
     "networks: image encoders": ("timm", "nets"),
+    "networks: one training over several GPUs": ("lightning_fabric", "multigpu"),
     "tasks on a Ray cluster (--engine ray)": ("ray", "cluster"),
     "live peers of the full test suite": ("lifelines", "dev"),
 }
