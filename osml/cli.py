@@ -15,6 +15,7 @@ import typer
 from osml import __version__
 from osml.errors import EXIT_CHECK, EXIT_FINE, EXIT_INTERNAL, EXIT_USER, OsmlError
 from osml.imaging.commands import slide
+from osml.study.slide_commands import evaluate, segment
 from osml.synthetic.commands import synth
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(synth, name="synth")
+slide.command()(segment)
+slide.command()(evaluate)
 app.add_typer(slide, name="slide")
 radiomics = typer.Typer(help="Radiomic features of images with masks.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(radiomics, name="radiomics")

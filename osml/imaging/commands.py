@@ -1,4 +1,4 @@
-"""`osml slide`: thin commands; everything heavy is imported inside them."""
+"""`osml slide info` and `tile`: thin commands; everything heavy is imported inside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from osml.errors import EXIT_CHECK
 
-slide = typer.Typer(help="Whole slides: what they are, tiles of them.", no_args_is_help=True, rich_markup_mode=None)
+slide = typer.Typer(help="Whole slides: what they are, tiles of them, tissue on them.", no_args_is_help=True, rich_markup_mode=None)
 
 Slides = Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="SVS, NDPI, MRXS, pyramidal TIFF, OME-TIFF …")]
 Override = Annotated[
@@ -19,7 +19,7 @@ Override = Annotated[
 
 @slide.callback()
 def _group() -> None:
-    """Whole slides: what they are, tiles of them."""
+    """Whole slides: what they are, tiles of them, tissue on them."""
 
 
 @slide.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def _refiner(
         )  # fmt: skip
         kind = choice.kind
     made = fit_refiner(
-        cast(RefinerKind, kind), regions, spec, recipe.refiner, seed=seed, device=device,
+        kind, regions, spec, recipe.refiner, seed=seed, device=device,
         checkpoints=stored(f"final-{kind}"), progress=progress,
     )  # fmt: skip
     return made, choice

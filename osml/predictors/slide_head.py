@@ -41,6 +41,7 @@ class Head(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
+        self.classes = classes
         self.layers = nn.Sequential(
             nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
         )  # fmt: skip
@@ -178,7 +179,7 @@ def head_logits(head: Head, vectors: NDArray[np.float32]) -> Floats:
     with one_thread(), torch.inference_mode():
         for start in range(0, len(vectors), _AT_ONCE):
             parts.append(head(torch.from_numpy(np.array(vectors[start : start + _AT_ONCE]))).double().numpy())
-    return np.concatenate(parts) if parts else np.zeros((0, head.layers[-1].out_features))
+    return np.concatenate(parts) if parts else np.zeros((0, head.classes))
 
 
 class _OfVectors:
@@ -263,7 +264,7 @@ class _OfPixels:
         self.epochs += 1
 
     def logits(self, tiles: Tiles) -> Floats:
-        out = np.zeros((len(tiles.labels), self.head.layers[-1].out_features))
+        out = np.zeros((len(tiles.labels), self.head.classes))
         with torch.inference_mode(), self._mixed():
             for batch in np.array_split(np.arange(len(out)), -(-len(out) // 32) or 1):
                 if len(batch):

@@ -5,6 +5,7 @@ Everything here is of one slide alone and learns nothing from it, so it may be d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -202,7 +203,7 @@ def prepare_slide(
                 notes += _write_labels(slide, plan, case.annotation, recipe, made)
             if encoder is not None:
                 shape = (len(plan.tiles), 1 + (recipe.encoder.copies if annotated else 0), encoder.width)
-                out = open_memmap(made / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
+                out = _on_disk(made / "vectors.npy", np.float32, shape)
                 for batch in tile_vectors(
                     slide, plan.grid, plan.tiles, encoder, device=device, copies=shape[1] - 1,
                     seed=int(source[:15], 16),
@@ -262,10 +263,19 @@ def _write_labels(slide: Slide, plan: Plan, path: Path, recipe: SlideRecipe, fol
     return raster.notes
 
 
+def _on_disk(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """An array in a new .npy file whose room is taken: writing into a mapped file on a full disk ends the process."""
+    out = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return out
+
+
 def _write_pixels(slide: Slide, plan: Plan, recipe: SlideRecipe, folder: Path) -> None:
     encoder = frozen_encoder(recipe.encoder)  # for its size alone
     shape = (len(plan.tiles), encoder.size, encoder.size, 3)
-    out = open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    out = _on_disk(folder / "pixels.npy", np.uint8, shape)
     for batch in tile_batches(slide, plan.grid, plan.tiles, 64):
         sized = encoder_pieces(batch.pixels, encoder.size, encoder.interpolation)
         out[np.searchsorted(plan.tiles, batch.tiles)] = sized
