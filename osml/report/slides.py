@@ -99,7 +99,7 @@ def _refiners(run: Slides, name: str) -> Markup:
     """Table: every map, with what it gains over the coarse one."""
     found = run.metrics["predictors"][name]
     necrosis = run.metrics["necrosis"]
-    header = ["Map", "mIoU", "Gain in mIoU", "Precision", "Recall", "Dice", "Accuracy"]
+    header = ["Map", "mIoU", "Gain in mIoU", "mIoU of tissue", "Precision", "Recall", "Dice"]
     header += ["Necrosis error, points", "Fall of the error", "Bias, points"] if necrosis else []
     rows = []
     for kind in found["kinds"]:
@@ -109,7 +109,8 @@ def _refiners(run: Slides, name: str) -> Markup:
         overall = facts["overall"]
         cells.append(_with_interval(overall["miou"], 100, 1, (*place, "overall", "miou", "value")))
         cells.append(_with_interval(gain.get("miou"), 100, 1, None, sign=True))
-        cells += [number(_times(overall[m]["value"], 100), 1) for m in ("precision", "recall", "dice", "accuracy")]
+        cells.append(number(_times(facts["tissue_miou"], 100), 1))
+        cells += [number(_times(overall[m]["value"], 100), 1) for m in ("precision", "recall", "dice")]
         if necrosis:
             error = facts["necrosis"]
             where = (*place, "necrosis", "mean_absolute", "value")
@@ -236,7 +237,7 @@ def _with_interval(
     if path is None:
         shown: object = points(value, digits, sign=sign)
     else:
-        shown = number(value, digits, None)
+        shown = number(value, digits, path if scale == 1 else None)  # attributes hold what metrics.json holds
     if entry.get("low") is None:
         return shown
     span = " to ".join(points(entry[end] * scale, digits, sign=sign) for end in ("low", "high"))

@@ -37,9 +37,10 @@ def necrosis_exhibit(run: Slides, name: str) -> Exhibit:
         axes.legend(loc="upper left")
     necrosis: dict[str, Any] = found["maps"][found["deployed"]]["necrosis"]
     error, bias = necrosis["mean_absolute"], necrosis["bias"]
+    off = f"Mean absolute error {points(error['value'], 1)} points"
     caption = (
-        f"{len(rows)} patients, on the area that is annotated, by the deployed map ({KINDS[found['deployed']]}). Dotted: "
-        f"90 %, a good response. Mean absolute error {points(error['value'], 1)} points, bias (reference − prediction) "
+        f"{len(rows)} patients, on the area that is annotated, by the deployed map ({KINDS[found['deployed']]}). "
+        f"Dotted: 90 %, a good response. {off}, bias (reference − prediction) "
         f"{points(bias['value'], 1, sign=True)} points."
     )
     data = [(r["patient"], r["reference"], r["predicted_there"]) for r in rows]
@@ -57,9 +58,8 @@ def overlay_exhibits(run: Slides, name: str) -> list[Exhibit]:
         which = "Only" if len(facts) == 1 else {1: "Lowest", len(facts): "Highest"}.get(place, "Middle")
         rates = ""
         if one.get("reference") is not None and one.get("predicted") is not None:
-            rates = (
-                f" Necrosis rate {100 * one['reference']:.0f} % as drawn, {100 * one['predicted']:.0f} % as predicted."
-            )
+            drawn, called = (f"{100 * one[side]:.0f} %" for side in ("reference", "predicted"))
+            rates = f" Necrosis rate {drawn} as drawn, {called} as predicted."
         caption = (
             f"Left: as drawn. Right: as predicted by a model that did not see the patient ({KINDS[one['map']]}, fold "
             f"{one['fold']}). Mean IoU {100 * one['miou']:.1f} %.{rates} Uncoloured: background, or not annotated."

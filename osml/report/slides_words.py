@@ -51,7 +51,7 @@ class Slides:
 
     def label(self, name: str) -> str:
         """Words for a predictor."""
-        return self.schema.predictors[name].label or name
+        return getattr(self.schema.predictors[name], "label", None) or name
 
     def table(self, name: str) -> list[tuple[str, ...]]:
         """Lines of a table of the run, the header first; empty where it was not written."""
@@ -127,8 +127,9 @@ class Slides:
         facts = found["maps"]["none"]
         out = (
             "Means over the classes that occur; cells count, so larger annotated areas weigh more. Background is a "
-            "class like the others. A class that occurs in neither map has no value and is in no mean. Cells that nobody "
-            "annotated are left out."
+            "class like the others; glass that nobody drew counts as it, so the mean over the classes of tissue stands "
+            "beside. A class that occurs in neither map has no value and is in no mean. Tissue that "
+            "nobody annotated is left out."
         )
         if facts["absent"]:
             out += f" Absent: {', '.join(facts['absent'])}."
@@ -139,7 +140,7 @@ class Slides:
         if self.metrics["necrosis"]:
             share = found.get("share_annotated")
             told = "" if share is None else f" ({100 * share:.0f} % of the tissue is annotated)"
-            out += f" The necrosis error is the mean of |reference − prediction| over patients on the annotated area{told}."
+            out += f" Necrosis error: the mean of |reference − prediction| over patients, on what is annotated{told}."
         return out
 
 
@@ -238,8 +239,8 @@ def limits(run: Slides) -> list[str]:
     known = [share for share in shares if share is not None]
     if known and min(known) < 0.9:
         out.append(
-            f"{100 * min(known):.0f} % of the tissue on annotated slides is annotated; how the maps do on the rest is not "
-            "known, and whoever drew may have left out what was hard to tell."
+            f"{100 * min(known):.0f} % of the tissue on annotated slides is annotated; how the maps do on the rest is "
+            "not known, and whoever drew may have left out what was hard to tell."
         )
     return out
 

@@ -164,15 +164,15 @@ def _classes(classes: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -
     """Name, colour and annotated area of each class, over held-out slides, each once."""
     once = {one["slide"]: one["reference"] for one in results if one["annotated"]}
     areas = np.sum(list(once.values()), axis=0) if once else np.zeros(len(classes))
-    whole = float(areas.sum())
+    whole = float(areas[1:].sum())
     return {
         code: {
             "name": kind.name,
             "colour": kind.colour,
             "mm2": float(area),
-            "share": float(area / whole) if whole else None,
+            "share": float(area / whole) if whole and place else None,
         }
-        for (code, kind), area in zip(classes.items(), areas, strict=True)
+        for place, ((code, kind), area) in enumerate(zip(classes.items(), areas, strict=True))
     }
 
 
@@ -192,7 +192,7 @@ def _tables(
         file = tables.OOF if len(deployed) == 1 else f"{name}.{tables.OOF}"
         tables.write_oof(run.path / file, results[name], deployed[name], recipes[name])
     rates = _reference_rates(results, deployed, recipes)
-    rows = tables.summary_rows(metrics | {"reference_rates": rates}, slides, lost)
+    rows = tables.summary_rows({**metrics, "reference_rates": rates}, slides, lost)
     write_csv(folder / "table_one.csv", ("characteristic", "annotated", "predicted only"), rows)
 
 

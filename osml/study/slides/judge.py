@@ -116,8 +116,10 @@ def _segmentation(report: SegmentationReport) -> dict[str, Any]:
         for k, label in enumerate(report.classes)
     }
     means = report.by_patient.overall["miou"]
+    inside = report.pooled.each["iou"][1:]
     return {
         "overall": overall,
+        "tissue_miou": finite(_nanmean(inside.tolist())),
         "classes": classes,
         "absent": list(report.absent),
         "by_patient": {"miou": [finite(float(v)) for v in means]},
@@ -127,8 +129,10 @@ def _segmentation(report: SegmentationReport) -> dict[str, Any]:
 
 
 def _share(report: SegmentationReport, k: int) -> float | None:
-    """Of the annotated cells, the share that truly is of a class."""
-    whole = report.tables.sum()
+    """Of the annotated tissue, the share that truly is of a class; of the background: none."""
+    whole = report.tables[:, 1:].sum()
+    if k == 0:
+        return None
     return float(report.tables[:, k].sum() / whole) if whole else None
 
 
@@ -236,7 +240,7 @@ def _clinical(
                 np.array([references[o][1] for o in others]),
             )
             grades = grade_probabilities(row["predicted"], known, patient=name, replicates=replicates)
-            row["huvos"] = {"reason": grades.reason} if grades.reason else {
+            row["huvos"] = {"reason": f"{grades.reason}, other than the patient"} if grades.reason else {
                 "grade": grades.grade, "good_response": value(float(grades.good_response or 0.0), None)
                 | {"low": grades.low, "high": grades.high}, "references": grades.references,
                 "with_sampling": grades.with_sampling,

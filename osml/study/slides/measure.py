@@ -35,6 +35,20 @@ def positions(labels: NDArray[Any]) -> NDArray[np.int16]:
     return out
 
 
+def seen(labels: NDArray[Any], tissue: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Class positions as annotated; where nobody drew and there is no tissue, the background (position 0).
+
+    Nobody draws glass, and training takes it so, too. Prediction and reference then agree on most glass for the same
+    reason, which is why the mean over the classes of tissue stands beside the mean over all.
+
+    >>> seen(np.array([255, 255, 2], dtype=np.uint8), np.array([0, 200, 0], dtype=np.uint8)).tolist()
+    [0, -1, 2]
+    """
+    out = positions(labels)
+    out[(out == UNLABELLED) & (np.asarray(tissue) == 0)] = 0
+    return out
+
+
 def measured(
     predicted: NDArray[Any], reference: NDArray[Any] | None, recipe: SlideRecipe, slide: str
 ) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def summary_rows(metrics: Mapping[str, Any], slides: SlideTable, lost: Sequence[
     out.append(("Slides per patient, median (range)", _span(counts[0]), _span(counts[1])))
     tissue = metrics["tissue_mm2"]
     out.append(("Tissue per slide, mm², median (range)", _span(tissue["annotated"]), _span(tissue["others"])))
-    for facts in metrics["classes"].values():
+    for facts in list(metrics["classes"].values())[1:]:
         out.append((f"Annotated as {facts['name']}, mm² (share)", _area(facts), ""))
     rates = [r for r in metrics["reference_rates"] if r is not None]
     if metrics["necrosis"]:

@@ -15,7 +15,7 @@ from osml.cohort.splits import Fold, derive_seed
 from osml.files import read_json, write_json
 from osml.imaging.errors import ImagingError
 from osml.predictors.slide_recipe import SlideCase, SlideRecipe
-from osml.study.slides.measure import measured, positions, reference_areas, share_annotated, write_labels
+from osml.study.slides.measure import measured, positions, reference_areas, seen, share_annotated, write_labels
 from osml.study.slides.table import Lost
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Fitted:
 def map_slide(fitted: Fitted, prepared: PreparedSlide, task: FoldTask) -> dict[str, Any]:
     """Numbers of all maps of a held-out slide; the maps themselves are written beside."""
     case, recipe = prepared.case, task.recipe
-    reference = positions(prepared.labels) if prepared.annotated else None
+    reference = seen(prepared.labels, prepared.tissue) if prepared.annotated else None
     maps: dict[str, Any] = {}
     for kind, probabilities in fitted.maps(prepared, task.device):
         labels = np.asarray(probabilities).argmax(axis=0).astype(np.uint8)
@@ -168,7 +168,7 @@ def map_slide(fitted: Fitted, prepared: PreparedSlide, task: FoldTask) -> dict[s
     }  # fmt: skip
     if reference is not None:
         out["reference"] = reference_areas(reference, recipe)
-        out["share_annotated"] = share_annotated(reference, prepared.tissue)
+        out["share_annotated"] = share_annotated(positions(prepared.labels), prepared.tissue)
     return out
 
 
