@@ -180,9 +180,10 @@ def _flow(run: Slides) -> Markup:
     counts = run.summary
     rows: list[tuple[str, int]] = [("Slides in the table", counts["rows"])]
     rows += [(f"Not used: {reason}", n) for reason, n in counts["excluded"].items()]
-    rows += [("Slides used", counts["units"]), ("of patients", counts["patients"])]
-    rows += [("annotated", counts["outcomes"]["annotated"]), ("of patients", counts["annotated_patients"])]
-    rows.append(("predicted only", counts["outcomes"]["predicted only"]))
+    rows += [("Slides used", counts["units"]), ("Their patients", counts["patients"])]
+    rows.append(("Annotated slides", counts["outcomes"]["annotated"]))
+    rows.append(("Patients with annotated slides", counts["annotated_patients"]))
+    rows.append(("Slides that are predicted only", counts["outcomes"]["predicted only"]))
     return table(("Step", "Count"), rows, "Flow of slides; cohort/images.csv names those not used, and why")
 
 

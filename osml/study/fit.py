@@ -105,8 +105,8 @@ def fit(
     if isinstance(regions.schema.target, RegionTarget):
         from osml.study.slides.fit import fit_regions  # torch
 
-        found = fit_regions(regions, runs=runs or Path("runs"), new=new, workers=workers, say=say, quiet=quiet)
-        return FitResult(found.run, found.reused, found.metrics, found.failed)
+        done = fit_regions(regions, runs=runs or Path("runs"), new=new, workers=workers, say=say, quiet=quiet)
+        return FitResult(done.run, done.reused, done.metrics, done.failed)
     clock = Clock()
     choice = plan or PlanChoice()
     loaded, built, findings, followed = prepare_planned(path, overrides, choice)

@@ -28,7 +28,7 @@ from osml.synthetic.slide_textures import MPP, SIDE, draw_texture
 from osml.synthetic.tissue import REFERENCE
 
 Pixels = NDArray[np.uint8]
-COLUMNS = ("patient", "slide", "file", "mask", "annotation", "necrosis_rate")
+COLUMNS = ("case", "slide", "path", "mask", "annotation", "necrosis_rate")
 TILE = 256
 JPEG_QUALITY = 80
 # Pixels along a side of a slide.

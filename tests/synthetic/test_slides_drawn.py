@@ -45,7 +45,7 @@ def test_the_table_names_slides_masks_and_annotations(written: Path) -> None:
     rows = rows_of(written / "slides.csv")
     assert tuple(rows[0]) == COLUMNS
     assert [row["slide"] for row in rows] == ["SLI001-A", "SLI002-A"]
-    assert all((written / row[what]).is_file() for row in rows for what in ("file", "mask", "annotation"))
+    assert all((written / row[what]).is_file() for row in rows for what in ("path", "mask", "annotation"))
     said = read_json(written / "truth.json")
     assert said["synthetic"] is True
     assert [kind["name"] for kind in said["classes"]] == list(NAMES) == [kind.name for kind in PAPER_CLASSES]
@@ -54,7 +54,7 @@ def test_the_table_names_slides_masks_and_annotations(written: Path) -> None:
 
 def test_mask_annotation_rate_and_pixels_agree(written: Path) -> None:
     for row in rows_of(written / "slides.csv"):
-        with open_slide(written / row["file"]) as slide:
+        with open_slide(written / row["path"]) as slide:
             assert (slide.mpp, len(slide.levels)) == (pytest.approx(0.5), 3)
             mpp = 0.5 * CELL
             tissue = find_tissue(slide)
@@ -145,7 +145,7 @@ def test_mosaics_set_tiles_of_their_own_sources_into_regions(tmp_path: Path, mon
     assert not (sources[0] & sources[1] | sources[1] & sources[2])
     assert "optimistic" in (tmp_path / "out" / "SYNTHETIC.txt").read_text()
     for row in table:
-        with open_slide(tmp_path / "out" / row["file"]) as slide:
+        with open_slide(tmp_path / "out" / row["path"]) as slide:
             pixels = slide.read(0, 0, 0, slide.width, slide.height)
             labels = label_raster(slide, tmp_path / "out" / row["mask"], PAPER_CLASSES, mpp=slide.mpp).labels
         for name, colour in (("VT", (200, 60, 60)), ("NC", (120, 90, 110)), ("NT", (90, 170, 110))):
@@ -207,7 +207,7 @@ def test_the_command_writes_slides_of_full_size(synth: Callable[..., tuple[int, 
     code, out, _ = synth("-o", tmp_path, "--patients", 2, "--seed", 1)
     assert code == EXIT_FINE
     assert "2 synthetic patients, no real person" in out
-    with open_slide(tmp_path / rows_of(tmp_path / "slides.csv")[0]["file"]) as slide:
+    with open_slide(tmp_path / rows_of(tmp_path / "slides.csv")[0]["path"]) as slide:
         assert 4096 <= min(slide.width, slide.height) <= max(slide.width, slide.height) <= 6144
 
 
@@ -217,6 +217,6 @@ def test_mosaics_of_the_real_tiles(synth: Callable[..., tuple[int, str, str]], t
     code, out, _ = synth("-o", tmp_path, "--tiles", data_path("osteosarcoma_tiles"), "--patients", 2)
     assert code == EXIT_FINE
     assert "2 invented patients, mosaics of real tiles: results are optimistic" in out
-    with open_slide(tmp_path / rows_of(tmp_path / "slides.csv")[0]["file"]) as slide:
+    with open_slide(tmp_path / rows_of(tmp_path / "slides.csv")[0]["path"]) as slide:
         assert slide.mpp == pytest.approx(1024 / 448)
         assert find_tissue(slide).area_mm2 > 5
