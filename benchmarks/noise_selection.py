@@ -140,7 +140,7 @@ def one(number: int, signal: bool, repeats: int, rows: int, folder: Path) -> Fou
     winner, after = chosen["winner"], chosen["corrected"]["auc"]
     truth = 0.5
     if signal:
-        new = draw(NEW, 1, True, rng)
+        new = draw(NEW, rows, True, rng)
         truth = auc(new.event_outcome.event, fit_chain(study, winner, cohort, final_seed(study)).predict(new).lp)
     everybody = float(np.mean(list(areas.values())))
     return Found(areas[winner], after["value"], after["left_out"], truth, everybody, winner)
