@@ -81,11 +81,11 @@ class TableSpec:
     @property
     def radiomics(self) -> dict[str, tuple[str, ...]]:
         """Radiomics inputs and the features that are read."""
-        out: dict[str, tuple[str, ...]] = {}
+        found: dict[str, list[str]] = {}
         for column in self.columns:
             if column.source == "radiomics":
-                out[column.input] = (*out.get(column.input, ()), column.part)
-        return out
+                found.setdefault(column.input, []).append(column.part)
+        return {name: tuple(features) for name, features in found.items()}
 
     @property
     def categories(self) -> tuple[int, ...]:
