@@ -77,7 +77,7 @@ class Tiles:
 
 
 def labelled_tiles(slides: Sequence[PreparedSlide]) -> Tiles:
-    """All tiles of which a class covers half or more."""
+    """All tiles of whose tissue a class covers half or more."""
     parts = [np.flatnonzero(s.tile_labels >= 0) for s in slides]
     slide = np.repeat(np.arange(len(slides)), [len(part) for part in parts])
     tile = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
@@ -118,7 +118,7 @@ def classifier(tiles: Tiles, recipe: SlideRecipe, *, seed: int, device: str) -> 
     """An untrained classifier for some tiles."""
     if not len(tiles.labels):
         raise InvalidInputError(
-            "no annotated tile to train on", why="No class covers half of any tile with tissue."
+            "no annotated tile to train on", why="No class covers half of the tissue of any tile."
         )  # fmt: skip
     kind = _OfVectors if recipe.encoder.tune == "frozen" else _OfPixels
     return kind(tiles, recipe, seed, device)

@@ -26,7 +26,7 @@ from osml.imaging.slides_batches import tile_batches
 from osml.imaging.slides_classes import NOTHING, LabelRaster, tile_labels, tile_shares
 from osml.imaging.slides_draw import picture_view, thumbnail
 from osml.imaging.slides_files import whole_folder, write_whole
-from osml.imaging.slides_grid import TileGrid, cover, tile_grid
+from osml.imaging.slides_grid import TileGrid, area_shares, cover, tile_grid
 from osml.imaging.slides_job import slide_key
 from osml.imaging.slides_labels import label_raster
 from osml.imaging.slides_stitch import MapFrame, map_frame
@@ -37,7 +37,9 @@ from osml.predictors.slide_recipe import CELLS, SlideCase, SlideRecipe
 from osml.predictors.slide_vectors import encoder_key, encoder_pieces, frozen_encoder, tile_vectors
 
 # Part of the key: raise it when a prepared slide would differ.
-VERSION = "slide-2"
+VERSION = "slide-3"
+# Share of a tile: less tissue has no class.
+_LEAST_TISSUE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ class PreparedSlide:
 
     @cached_property
     def tile_labels(self) -> NDArray[np.int64]:
-        """(n,) class of each tile, -1 where none covers half of it; of an annotated slide."""
+        """(n,) class of each tile's tissue, -1 where none covers half of it; of an annotated slide."""
         return self._array("tile_labels")
 
     @cached_property
@@ -258,9 +260,21 @@ def _write_labels(slide: Slide, plan: Plan, path: Path, recipe: SlideRecipe, fol
     if (raster.labels == NOTHING).all():
         raise AnnotationError(f"{slide.name}: {path.name}: nothing is annotated", do="Leave the path empty instead.")
     np.save(folder / "labels.npy", raster.labels)
-    shares = tile_shares(plan.grid, plan.tiles, raster, len(recipe.classes))
-    np.save(folder / "tile_labels.npy", tile_labels(shares))
+    np.save(folder / "tile_labels.npy", _tile_labels(plan, raster, np.load(folder / "tissue.npy"), len(recipe.classes)))
     return raster.notes
+
+
+def _tile_labels(plan: Plan, raster: LabelRaster, tissue: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """Class of the tissue in each tile: what covers half of it or more; -1 where nothing does.
+
+    Glass is seen without a classifier and does not count: a tile at a border, mostly glass, is of its tissue's class.
+    """
+    inside = tissue >= 128
+    on_tissue = LabelRaster(np.where(inside, raster.labels, NOTHING).astype(np.uint8), raster.scale, raster.mpp)
+    shares = tile_shares(plan.grid, plan.tiles, on_tissue, classes)
+    whole = area_shares(inside, raster.scale, plan.grid.boxes(plan.tiles))
+    labels = tile_labels(shares / np.maximum(whole, 1e-9)[:, None])
+    return np.where(whole >= _LEAST_TISSUE, labels, -1)
 
 
 def _on_disk(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:

@@ -28,8 +28,8 @@ def segment(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="also write the probability of every class")
     ] = False,
-    table: Annotated[Path | None, typer.Option(help="patient and slide: rates of patients are then written")] = None,
-    patient: PatientColumn = "patient",
+    table: Annotated[Path | None, typer.Option(help="case and slide: rates of patients are then written")] = None,
+    patient: PatientColumn = "case",
     slide: SlideColumn = "slide",
     predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
@@ -57,8 +57,8 @@ def segment(
 
 def evaluate(
     maps: Annotated[Path, typer.Argument(metavar="MAP_OR_FOLDER", help="what `osml slide segment` wrote")],
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="patient, slide, annotation")],
-    patient: PatientColumn = "patient",
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="case, slide, annotation")],
+    patient: PatientColumn = "case",
     slide: SlideColumn = "slide",
     annotation: Annotated[
         str, typer.Option(help="column of QuPath's GeoJSON or a picture in the classes' colours")
