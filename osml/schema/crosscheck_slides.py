@@ -25,7 +25,7 @@ def slide_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _study(data, inputs)
     for name, block in inputs.items():
         if block.get("kind") == "score":
-            yield from _score(("inputs", name), block, inputs, slides)
+            yield from _score(("inputs", name), block, inputs, slides, data.get("times"))
     for name, block in predictors.items():
         path: tuple[Key, ...] = ("predictors", name)
         kind = block.get("kind")
@@ -137,9 +137,13 @@ def _predictor(
 
 
 def _score(
-    path: tuple[Key, ...], block: Mapping[str, Any], inputs: Mapping[str, Any], slides: list[str]
+    path: tuple[Key, ...], block: Mapping[str, Any], inputs: Mapping[str, Any], slides: list[str], times: Any
 ) -> Iterator[Problem]:
     of = block.get("of")
+    known, slide = block.get("available"), inputs.get(of, {}).get("available") if isinstance(of, str) else None
+    if isinstance(times, list) and known in times and slide in times and times.index(known) < times.index(slide):
+        message = f"known at {known}, but its slides are known at {slide} only"
+        yield Problem((*path, "available"), message, f"Write {slide}.")
     if isinstance(of, str) and of not in slides:
         message = f"{of!r} is not of kind slide" if of in inputs else f"there is no input {of!r}"
         yield Problem(

@@ -109,7 +109,7 @@ def fit(
         return FitResult(done.run, done.reused, done.metrics, done.failed)
     clock = Clock()
     choice = plan or PlanChoice()
-    loaded, built, findings, followed = prepare_planned(path, overrides, choice)
+    loaded, built, findings, followed = prepare_planned(path, overrides, choice, say)
     if followed is not None:
         clock.limit = followed.plan.file.time_limit
         tell(followed.plan, say)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osml.codes import BY_CODE, Finding
-from osml.cohort.build import BuiltCohort, read_cohort
+from osml.cohort.build import BuiltCohort, build_cohort, read_cohort
 from osml.cohort.checks import run_checks
 from osml.cohort.cohort import ClassOutcome
 from osml.errors import CheckError
@@ -37,7 +37,7 @@ def prepare(path: str | Path, overrides: Sequence[str] = ()) -> tuple[LoadedSche
 
 
 def prepare_planned(
-    path: str | Path, overrides: Sequence[str], choice: PlanChoice
+    path: str | Path, overrides: Sequence[str], choice: PlanChoice, say: Say = lambda _: None
 ) -> tuple[LoadedSchema, BuiltCohort, list[Finding], Followed | None]:
     """As `prepare`, with the plan that gave the predictors, of a schema with `predictors: auto`."""
     loaded = load_schema(path, overrides)
@@ -52,7 +52,13 @@ def prepare_planned(
         from osml.features import check_settings
 
         check_settings(loaded)
-    built = read_cohort(loaded)
+    if loaded.schema.scores():
+        from osml.study.slides.scores import with_scores  # torch
+
+        loaded, table = with_scores(loaded, say)
+        built = build_cohort(loaded, table)
+    else:
+        built = read_cohort(loaded)
     return loaded, built, all_findings(loaded, built), plan
 
 

@@ -85,6 +85,7 @@ def test_what_a_region_study_may_not_ask(tmp_path: Path, change: Change, said: s
             "'wsi' is a whole slide, which a nomogram does not read",
         ),
         (score_schema, put("inputs", "necrosis", "of", value="age"), "inputs.necrosis.of: 'age' is not of kind slide"),
+        (score_schema, put("inputs", "wsi", "available", value="surgery"), "available: known at visit, but"),
         (score_schema, put("inputs", "necrosis", "of", value="nobody"), "there is no input 'nobody'"),
         (slide_schema, put("inputs", "again", value=SCORE), "'again' is of kind score: a region study reads slides"),
     ],

@@ -24,7 +24,7 @@ from osml.imaging.slides import open_slide
 from osml.imaging.slides_labels import label_raster
 from osml.predictors.slide_maps import cells_of
 from osml.predictors.slide_prepare import PreparedSlide, plan_slide
-from osml.predictors.slide_recipe import SlideCase, SlideRecipe
+from osml.predictors.slide_recipe import SlideCase, SlideRecipe, recipe_facts
 from osml.study.fit import FitResult, fit
 from osml.synthetic.slides import write_pyramid
 
@@ -104,7 +104,7 @@ class StandIn:
     def coarse(self, prepared: PreparedSlide, *, device: str) -> np.ndarray[Any, Any]:
         return self._map(prepared, 8)
 
-    def refined(self, prepared: PreparedSlide, *, device: str, coarse: Any) -> np.ndarray[Any, Any]:
+    def refined(self, prepared: PreparedSlide, *, device: str, coarse: Any = None) -> np.ndarray[Any, Any]:
         return self._map(prepared, 8 if self.refiner.kind == "majority" else 4)
 
     def _map(self, prepared: PreparedSlide, wrong: int) -> np.ndarray[Any, Any]:
@@ -127,7 +127,7 @@ class StandIn:
         return self
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "stand_in.json", {"refiner": self.refiner.kind, "trained": len(self.training)})
+        write_json(folder / "slide.json", {"recipe": recipe_facts(self.recipe), "refiner": self.refiner.kind})
         LEARNT[folder.parent] = self
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from osml.cohort.splits import Fold
 from osml.evaluation.huvos import MIN_REFERENCES
-from osml.files import write_json
+from osml.files import sha256_file, write_json
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
 from osml.schema.load import LoadedSchema
 from osml.study.publish import portable_schema
 from osml.study.slides.record import development
 from osml.study.slides.table import Lost, SlideTable, parts, without
+from osml.study.slides.tables import OOF
 
 if TYPE_CHECKING:
     from osml.predictors.slide import FittedSlide
@@ -46,7 +47,9 @@ def publish(
     key = training_key(loaded.digest(), slides.table.sha256)
     contents = (slides.hashes[case.slide].partition(":")[0] for case in trained)
     hashes = {"patients": keyed(key, (c.patient for c in trained)), "slides": keyed(key, contents)}
-    write_json(folder / TRAINING, {"key": key.hex(), "hash": "HMAC-SHA256", **hashes})
+    oof = run.path / OOF
+    of_file = {"oof_sha256": sha256_file(oof) if oof.is_file() else None}
+    write_json(folder / TRAINING, {"key": key.hex(), "hash": "HMAC-SHA256", **hashes, **of_file})
     for name, model in models.items():
         model.save(folder / "predictors" / name)
     encoders: list[dict[str, Any]] = []
