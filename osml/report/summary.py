@@ -32,6 +32,7 @@ def warnings(run: Run) -> list[str]:
     if others:
         out.append(f"Checks that refused this study and were accepted with a reason: {', '.join(others)}.")
     failures = {entry["predictor"] for entry in run.metrics.get("failures", ())}
+    failures |= {name for name, facts in run.metrics["predictors"].items() if "failed" in facts.get("final", {})}
     failed = [name for name in run.metrics["predictors"] if name in failures]
     if failed:
         out.append(f"Not all fits succeeded: {', '.join(failed)}.")
