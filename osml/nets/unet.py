@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from osml.errors import InvalidInputError
 
-TIME_WIDTH = 128
+TIME_WIDTH = 16
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
 
@@ -69,19 +69,14 @@ class UNet(nn.Module):
 
     def __init__(self, classes: int, condition: int, *, width: int, levels: int, timed: bool) -> None:
         super().__init__()
-        if width < 8 or levels < 1:
-            raise InvalidInputError(f"a U-Net of width {width} with {levels} levels", do="Use width >= 8, levels >= 1.")
+        if width < 1 or levels < 1:
+            raise InvalidInputError(f"a U-Net of width {width} with {levels} levels", do="Both must be 1 or more.")
         self.factor = 2 ** (levels - 1)
         widths = [width * min(4, 2**k) for k in range(levels)]
         self.condition = nn.Sequential(
             nn.Conv2d(condition, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
         )
         self.state = _silent(nn.Conv2d(classes, width, 3, padding=1)) if timed else None
-        self.time = (
-            nn.Sequential(nn.Linear(TIME_WIDTH, TIME_WIDTH), nn.SiLU(), nn.Linear(TIME_WIDTH, TIME_WIDTH), nn.SiLU())
-            if timed
-            else None
-        )
         self.down = nn.ModuleList(Block(w, w, timed) for w in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
@@ -106,9 +101,9 @@ class UNet(nn.Module):
         """
         time = None
         x = seen
-        if self.state is not None and self.time is not None and state is not None and m is not None:
+        if self.state is not None and state is not None and m is not None:
             x = seen + self.state(state)
-            time = self.time(wave(m))
+            time = wave(m)
         kept: list[Tensor] = []
         for k, block in enumerate(self.down):
             x = block(x, time)
@@ -130,7 +125,11 @@ def _silent(layer: _Layer) -> _Layer:
 
 
 def wave(m: Tensor) -> Tensor:
-    """Sines and cosines of a share m in 0..1, (n, 128), at frequencies from 1 to 1000 radians."""
-    rates = torch.exp(torch.linspace(0.0, math.log(1000.0), TIME_WIDTH // 2, device=m.device))
+    """Sines and cosines of a share m in 0..1, (n, 16), at rates from 1 to 100 radians.
+
+    They are few and small on purpose: Adam moves every weight by about its rate, so what many large inputs feed moves
+    far in a step, and the scales and shifts that hang on m then shake the whole network.
+    """
+    rates = torch.exp(torch.linspace(0.0, math.log(100.0), TIME_WIDTH // 2, device=m.device))
     angles = m.float()[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1) / 8.0
