@@ -85,6 +85,12 @@ OVERRIDES = (
         "the quantiles of few patients are the patients' own values: they would lie in the bundle",
     ),
     Override(
+        "LightGBM's files",
+        "without the smallest and largest value of each column",
+        "with them",
+        "they are single patients' values, and predict nothing",
+    ),
+    Override(
         "calibrate",
         "off; Platt's or temperature scaling afterwards, kept where it helps patients that it was not fitted to",
         "temperature scaling on the predictions that chose the weights",
@@ -143,13 +149,13 @@ REFIT = ("good_quality", "high_quality")
 
 
 def portfolio(presets: str, problem: str) -> dict[Any, list[dict[str, Any]]]:
-    """Models for AutoGluon's `hyperparameters`: family → settings of each.
+    """Models for AutoGluon's `hyperparameters`: family, or class of its models, → settings of each.
 
     problem : binary or multiclass, in AutoGluon's words
     """
-    if presets == "small_n":
-        from osml.predictors.autogluon_gbm import FixedRounds
+    from osml.predictors.autogluon_gbm import FixedRounds, Sealed
 
+    if presets == "small_n":
         linear = [{**LINEAR, "C": c, "ag_args": _first(f"C{c:g}")} for c in (1.0, 0.1, 0.01)]
         return {"LR": linear, "RF": [TREES], "XT": [TREES], FixedRounds: [BOOSTED, STUMPS]}
     from autogluon.tabular.configs.hyperparameter_configs import get_hyperparameter_config
@@ -157,7 +163,10 @@ def portfolio(presets: str, problem: str) -> dict[Any, list[dict[str, Any]]]:
     whole = get_hyperparameter_config(PORTFOLIOS[presets])
     found = {family: whole[family] for family in FAMILIES if family in whole}
     listed = {family: block if isinstance(block, list) else [block] for family, block in found.items()}
-    return {family: [one for one in several if _fits(one, problem)] for family, several in listed.items()}
+    kinds: dict[str, Any] = {"GBM": Sealed}
+    return {
+        kinds.get(family, family): [one for one in several if _fits(one, problem)] for family, several in listed.items()
+    }
 
 
 def _first(suffix: str) -> dict[str, Any]:
