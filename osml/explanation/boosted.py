@@ -39,18 +39,22 @@ class _Fold:
     design: Design
 
 
-def boosted_shap(run: Path, schema: Schema, name: str) -> dict[str, Explained]:
+def boosted_shap(run: Path, schema: Schema, name: str, *, trust: bool = False) -> dict[str, Explained]:
     """Output → contributions over the held-out units of the first repeat: the event, every class, or the hazard.
+
+    trust : whether files that run code may be read, where AutoGluon feeds the trees
 
     Raises
     ------
+    TrustError
+        It does, and `trust` is false.
     RunError
         No fold of the predictor was finished.
     """
     cohort = run_cohort(run, schema, name)
     folds = []
     for fold in done_folds(run, name, 1):
-        chain = load_chain(schema, name, run / "folds" / fold.name / name)
+        chain = load_chain(schema, name, run / "folds" / fold.name / name, trust=trust)
         assert isinstance(chain.fitted, FittedBoosting)
         folds.append(_Fold(chain.fitted, chain.design(cohort.of(fold.test).without_outcome())))
     fitted = folds[0].fitted

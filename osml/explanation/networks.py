@@ -73,7 +73,7 @@ def network_explanation(
         return NetworkExplanation(name, {}, {}, shap, reasons, {})
     if isinstance(schema.predictors[name], BoostingPredictor):
         reasons["contributions"] = "trees have no gradient"
-        return NetworkExplanation(name, {}, {}, boosted_shap(run, schema, name), reasons, {})
+        return NetworkExplanation(name, {}, {}, boosted_shap(run, schema, name, trust=trust), reasons, {})
     if isinstance(schema.predictors[name], AutogluonPredictor):
         reasons["contributions"] = "AutoGluon's models have no gradient"
         return NetworkExplanation(name, {}, {}, autogluon_shap(run, schema, name), reasons, {})
