@@ -85,6 +85,7 @@ class SlideTile(Block):
 
     size_um: Above0 = Field(128.0, description="side of a tile in µm")
     stride_um: Above0 = Field(128.0, description="from one tile to the next, in µm; overlapping tiles are blended")
+    mpp: Above0 = Field(0.5, description="µm per pixel at which tiles are read; slides must be at least as fine")
 
 
 class LoraBlock(Block):

@@ -42,6 +42,11 @@ def load(path: str | Path, predictor: str | None = None, *, trust: bool = False)
         Not a bundle, a newer one, or one that was changed, contradicts itself or does not reproduce its golden cases.
     """
     bundle = open_bundle(bundle_folder(Path(path)))
+    if bundle.manifest.get("target") == "region":
+        raise RunError(
+            "this bundle maps tissue on whole slides; it predicts no table of patients",
+            do="Map slides with `osml slide segment`, or take its rates into a study by an input of `kind: score`.",
+        )
     schema = _schema(bundle)
     files = bundle.manifest["files"]
     available = _available(bundle, schema)

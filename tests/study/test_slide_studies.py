@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from region_runs import HEADER, Stage, draw_slide, lines, region_study, run, set_stage, stage, write_study
 
-from osml.errors import CheckError, OsmlError, TableError
+from osml.errors import CheckError, OsmlError, RunError, TableError
 from osml.files import read_json
 from osml.report import make_report
 from osml.runs.bundle import open_bundle
+from osml.serving import load
 from osml.study.fit import FitResult
 from osml.study.report_checks import report_checks
 
@@ -268,3 +269,8 @@ def test_a_real_classifier_on_drawn_slides(tmp_path: Path, monkeypatch: pytest.M
     found = run(schema, tmp_path / "runs").metrics["predictors"]["necrosis"]
     assert found["maps"]["none"]["overall"]["miou"]["value"] > 0.7
     assert found["maps"]["majority"]["necrosis"]["mean_absolute"]["value"] < 10
+
+
+def test_what_predicts_tables_says_that_the_bundle_maps_slides(finished: Finished) -> None:
+    with pytest.raises(RunError, match="maps tissue on whole slides"):
+        load(finished.result.run.path)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from osml.predictors.slide_prepare import PreparedSlide
 
 
+# Slides that are named in the terminal when they cannot be used.
+SHOWN = 5
+
+
 @dataclass(frozen=True)
 class RegionFit:
     """What became of a region study."""
@@ -118,13 +122,13 @@ def _run(
     lost = (*slides.lost, *lost)
     found = findings(loaded, slides, lost)
     _tell(loaded, [f for f in found if f.code in ("OSML020", "OSML022")] if len(lost) > len(slides.lost) else (), say)
+    record(loaded, slides, lost, run, workers, device)
+    write_findings(run.path, loaded, found)
     if stopped := refusals(loaded, found):
         raise refuse(stopped)
     enough(without(slides, lost), slides.table.name)
-    write_findings(run.path, loaded, found)
     folds = _splits(loaded, slides, lost, run)
     say(f"split     {describe_split(loaded)} → {run.path / 'splits.json'}")
-    record(loaded, slides, lost, run, workers, device)
     failures = _folds(loaded, recipes, prepared, folds, run, workers, quiet, device)
     for failure in failures:
         run.log(f"{failure.predictor} {failure.stage} failed: {failure.traceback}")
@@ -160,8 +164,10 @@ def prepare_all(
             lost.setdefault(slide, outcome.result)
         else:
             ready[name][slide] = outcome.result
-    for one in lost.values():
+    for one in list(lost.values())[:SHOWN]:
         say(f"  {one.slide}: {one.reason}: {one.detail}")
+    if len(lost) > SHOWN:
+        say(f"  … and {len(lost) - SHOWN} more; cohort/images.csv of the run names them")
     # In the order of the table: nothing may depend on which slide was ready first.
     order = [case.slide for case in slides.cases if case.slide not in lost]
     return {name: {slide: found[slide] for slide in order} for name, found in ready.items()}, tuple(
@@ -226,10 +232,10 @@ def missing_slides(loaded: LoadedSchema, say: Say) -> int:
     """`osml check` of a region study: everything that can be said before a slide is decoded; findings that stop."""
     slides = read_slides(loaded)
     introduce(loaded, slides, say)
-    for one in slides.lost[:5]:
+    for one in slides.lost[:SHOWN]:
         say(f"slide     {one.slide}: {one.detail}")
-    if len(slides.lost) > 5:
-        say(f"slide     … and {len(slides.lost) - 5} more that cannot be used")
+    if len(slides.lost) > SHOWN:
+        say(f"slide     … and {len(slides.lost) - SHOWN} more that cannot be used")
     found = findings(loaded, slides, slides.lost)
     _tell(loaded, found, say)
     say(f"checks    {len(found)} findings, {len(refusals(loaded, found))} refuse; slides are read by `osml fit`")

@@ -47,4 +47,5 @@ def recipe_for(loaded: LoadedSchema, name: str) -> SlideRecipe:
         refine=block.refine,
         inner_folds=inner.folds,
         min_tissue=block.min_tissue,
+        mpp=block.tile.mpp,
     )
