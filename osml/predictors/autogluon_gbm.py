@@ -15,6 +15,8 @@ from osml.predictors.boosting_trees import model_text, read_model
 class Sealed(LGBModel):
     """LightGBM without the smallest and largest value of each column, which it would keep: single patients' values."""
 
+    model: Any
+
     def _fit(self, X: Any, y: Any, **kwargs: Any) -> Any:
         found = super()._fit(X=X, y=y, **kwargs)
         self.model = read_model(model_text(self.model))  # AutoGluon has cut it to its best round already
