@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -297,18 +298,52 @@ def test_a_caller_that_raises_ends_with_its_workers(tmp_path: Path) -> None:
     assert ended.returncode == 1
 
 
-def test_a_killed_caller_leaves_no_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_caller_that_ends_leaves_no_worker(how: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("from pathlib import Path" + ESCAPES.replace("    raise", "    list(outcomes)\n    raise"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environment) as caller:
+    with subprocess.Popen(
+        [sys.executable, script], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as caller:
         while Clock(tmp_path / "b" / "pids").monotonic() < 1:
             time.sleep(0.05)
-        caller.kill()
+        caller.send_signal(how)
+        _, words = caller.communicate(timeout=60)
     until = time.monotonic() + 30
     while not all(gone(pid) for pid in pids(tmp_path / "b")) and time.monotonic() < until:
         time.sleep(0.05)
     assert all(gone(pid) for pid in pids(tmp_path / "b"))
+    assert words.count("Traceback") == (how == signal.SIGINT), "workers say nothing of their own"
+
+
+def children(parent: int) -> list[int]:
+    """Worker processes, also those that have just begun."""
+    out = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            mine = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1]) == parent
+            if mine and b"spawn_main" in (place / "cmdline").read_bytes():
+                out.append(int(place.name))
+    return out
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_an_interrupt_while_workers_begin_is_told_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from pathlib import Path" + ESCAPES)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen(
+        [sys.executable, script], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as caller:  # fmt: skip
+        while len(begun := children(caller.pid)) < 2:
+            time.sleep(0.01)
+        os.killpg(caller.pid, signal.SIGINT)  # as a terminal does
+        _, words = caller.communicate(timeout=60)
+    assert words.count("Traceback") == 1
+    assert words.rstrip().endswith("KeyboardInterrupt")
+    assert all(gone(pid) for pid in begun)
 
 
 def test_nothing_to_do_yields_nothing() -> None:

@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -88,10 +89,11 @@ class LocalPool:
     def _start(self) -> _Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there, self._function), name="osml-worker")
-        process.start()
+        with _interrupts_held():
+            process.start()
+            worker = _Worker(process, here)
+            self._workers.append(worker)  # or an interrupt would leave it out of what `close` ends
         there.close()
-        worker = _Worker(process, here)
-        self._workers.append(worker)
         return worker
 
     def _hear(self, worker: _Worker) -> list[tuple[int, Answer]]:
@@ -125,6 +127,20 @@ class LocalPool:
                 f"worker processes cannot be started: {_BOOTS} in a row {_how(code)} before their first task",
                 do="See the lines above, or use --workers 1.",
             )
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """What is started meanwhile hears no Ctrl-C until it asks to; this process hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it would let them through where it has yet to start its process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send(connection: Connection, data: Any) -> None:
@@ -175,6 +191,10 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
         # A group of its own: it is killed with all that it started, and Ctrl-C in a terminal reaches the parent alone,
         # which stops its workers.
         os.setpgid(0, 0)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets one that came before
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _leave)
     # A parent that is killed cannot end its workers: they watch it, so that none computes for nobody.
     threading.Thread(target=_end_with_parent, daemon=True).start()
