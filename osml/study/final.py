@@ -14,6 +14,7 @@ from osml.cohort.splits import Fold, development_patients
 from osml.engine import run_tasks
 from osml.errors import OutOfTimeError
 from osml.files import write_csv, write_json
+from osml.nets.device import gpu_share
 from osml.predictors.chain import Chain
 from osml.predictors.contract import Design
 from osml.runs.directory import RunDirectory
@@ -108,7 +109,8 @@ def finish(
     failed: dict[str, Failure] = {}
     late: list[Finding] = []
     tasks = [DevelopTask(loaded, name, developed, run.path) for name in wanted]
-    outcomes = run_tasks(develop, tasks, workers=workers, deadline=deadline) if tasks else iter(())
+    gpus = gpu_share() if schema.networks() else 0.0
+    outcomes = run_tasks(develop, tasks, workers=workers, deadline=deadline, gpus=gpus)
     for outcome in sorted(outcomes, key=lambda o: o.index):
         name = wanted[outcome.index]
         facts = predictors[name]
