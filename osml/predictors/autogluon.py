@@ -129,7 +129,7 @@ class FittedAutogluon:
     def save(self, folder: Path) -> None:
         """model.json, and AutoGluon's pickles below `untrusted/`, which `load_autogluon` reads only if it is told to.
 
-        The pickles hold times, so two fits of the same model differ in bytes.
+        Equal models give equal bytes.
         """
         for name, raw in self.files.items():
             atomic_write(folder / UNTRUSTED / name, raw)

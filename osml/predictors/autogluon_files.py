@@ -110,7 +110,7 @@ def check_versions(name: str, stored: Mapping[str, str]) -> None:
 def pack(folder: Path) -> dict[str, bytes]:
     """The files below a folder of AutoGluon that prediction needs, by relative path.
 
-    Without training data and out-of-fold predictions, and without the folder's own place on this machine.
+    Without training data, out-of-fold predictions and the list of the machine's packages.
     """
     out = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -121,10 +121,6 @@ def pack(folder: Path) -> dict[str, bytes]:
         if name == METADATA:
             # It lists every package of the machine, which concerns nobody.
             raw = json.dumps({**json.loads(raw), "packages": {}}, sort_keys=True).encode()
-        # A path may name a person. AutoGluon replaces it by the place it is loaded from; strings in a pickle carry
-        # their length, so the stand-in has the same.
-        for place in {str(folder), str(folder.parent)}:
-            raw = raw.replace(place.encode(), b"_" * len(place.encode()))
         out[name] = raw
     return out
 

@@ -147,10 +147,12 @@ class _Trained:
     facts: Mapping[str, Any]
 
     def files(self, folder: Path) -> dict[str, bytes]:
-        """Those that prediction needs: no training data, no unused model."""
+        """Those that prediction needs: no training data, no unused model; equal models give equal bytes."""
+        from osml.predictors.autogluon_timeless import timeless
+
         place = folder / "deployed"
         self.predictor.clone_for_deployment(str(place))
-        return pack(place)
+        return timeless(pack(place), folder)
 
 
 def _train(block: AutogluonPredictor, task: _Task, x: DataFrame, seed: int, folder: Path) -> _Trained:

@@ -384,21 +384,41 @@ def test_a_revived_model_is_not_sent_along() -> None:
     assert again.files == model.files
 
 
-def test_packed_files_name_no_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "osml-x" / "deployed"
-    (folder / "models").mkdir(parents=True)
-    (folder / "models" / "one.pkl").write_bytes(
-        b"<" + str(folder).encode() + b"/models|" + str(folder.parent).encode() + b">"
-    )
-    (folder / "metadata.json").write_text('{"version": "1", "packages": {"secret": "2"}}')
-    for place in ("utils/data", "models/one/utils"):
-        (folder / place).mkdir(parents=True)
-        (folder / place / "X.pkl").write_bytes(b"rows of patients")
-    files = pack(folder)
-    assert sorted(files) == ["metadata.json", "models/one.pkl"]
-    assert str(tmp_path).encode() not in files["models/one.pkl"]
-    assert len(files["models/one.pkl"]) == (folder / "models" / "one.pkl").stat().st_size
+def test_packed_files_are_those_that_prediction_needs(tmp_path: Path) -> None:
+    for place in ("models", "utils/data", "models/one/utils"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "X.pkl").write_bytes(b"rows of patients" if "utils" in place else b"model")
+    (tmp_path / "metadata.json").write_text('{"version": "1", "packages": {"secret": "2"}}')
+    files = pack(tmp_path)
+    assert sorted(files) == ["metadata.json", "models/X.pkl"]
     assert b"secret" not in files["metadata.json"]
+
+
+class Made:
+    """Stands for an object of AutoGluon."""
+
+
+def test_times_and_places_are_taken_out_of_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from osml.predictors import autogluon_timeless
+
+    monkeypatch.setattr(autogluon_timeless, "_WALKED", (__name__,))
+    inner, outer = Made(), Made()
+    inner.__dict__ |= {"predict_n_time_per_row": 0.25, "time_limit": 30, "val_score": -0.5, "timely": 2.5}
+    outer.__dict__ |= {
+        "path": "/home/somebody/osml-x/deployed/models", "fit_time": 1.5, "groups": pd.Series([0, 1]),
+        "graph": {"nodes": [inner], "fit_time": 2.5}, "weights": np.array([0.5, 1.5]),
+    }  # fmt: skip
+    files = {"a.pkl": pickle.dumps(outer), "b.json": b"{}"}
+    found = autogluon_timeless.timeless(files, Path("/home/somebody/osml-x"))
+    assert found["b.json"] == b"{}"
+    assert b"somebody" not in found["a.pkl"]
+    again = pickle.loads(found["a.pkl"])  # noqa: S301
+    assert (again.path, again.fit_time, again.groups) == ("_/deployed/models", 0.0, None)
+    assert again.graph["fit_time"] == 0.0
+    assert vars(again.graph["nodes"][0]) == {
+        "predict_n_time_per_row": 0.0, "time_limit": 30, "val_score": -0.5, "timely": 2.5,
+    }  # fmt: skip
+    np.testing.assert_array_equal(again.weights, [0.5, 1.5])
 
 
 def test_gaps_that_training_never_had_are_told_apart() -> None:

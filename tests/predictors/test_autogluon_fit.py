@@ -116,9 +116,10 @@ def test_the_same_result_twice(pair: Any) -> None:
     """Without a time limit, whatever state the global generators are in."""
     schema, train, test, model, *_ = pair
     np.random.seed(123)  # noqa: NPY002
-    again = fit(schema, Design(train))
+    again = fit(schema, Design(train))  # in another folder
     hidden = Design(test.without_outcome())
     np.testing.assert_array_equal(again.predict(hidden).p, model.predict(hidden).p)
+    assert again.files == model.files  # to the byte, although fitted elsewhere and later
     timeless = [
         [{k: v for k, v in row.items() if k != "fit_s"} for row in one.facts["leaderboard"]] for one in (model, again)
     ]
