@@ -23,7 +23,7 @@ class RefineRecipe:
     ema : memory of the averaged weights, which inference uses
     stain : standard deviation of the log factor of each colour's optical density, and four times that of its offset
     cross_entropy : λ, the weight of the cross-entropy of x̂0 beside the transition loss; of the bridge only
-    scale : s of the bridge's variance 2s(m - m²)
+    scale : s of the bridge's variance 2s(m - m²); s = 1, as published, drowns maps whose values lie in 0..1
     path : steps of sampling
     eta : stochasticity of sampling: 0 deterministic, 1 the posterior
     published : the bridge is trained and sampled as published, for comparison; see `refine_train` and
@@ -35,13 +35,13 @@ class RefineRecipe:
     steps: int = 1500
     batch: int = 16
     crop: int = 32
-    rate: float = 2e-3
+    rate: float = 3e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
     ema: float = 0.995
     stain: float = 0.1
     cross_entropy: float = 1.0
-    scale: float = 1.0
+    scale: float = 0.1
     path: int = 20
     eta: float = 0.0
     published: bool = False
