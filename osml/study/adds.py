@@ -104,7 +104,7 @@ def _pair(
     }
     failed = [name for name in (without, within) if predictors[name]["failed_folds"]]
     if failed:
-        return out | {"reason": f"{failed[0]} is not ranked: {predictors[failed[0]]['out_of_fold']['reason']}"}
+        return out | {"reason": f"{failed[0]}: {predictors[failed[0]]['out_of_fold']['reason']}"}
     found = compared(rows, (without, within), cohort, folds)
     drawn = None
     if len(found.names) >= FEW_PATIENTS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,9 +108,16 @@ def finish(
     chains: dict[str, tuple[Chain, Design]] = {}
     failed: dict[str, Failure] = {}
     late: list[Finding] = []
+    # A study without the model that it chose is none: under a limit that one is fitted first, whatever the clock says.
+    winner = (selection or {}).get("winner")
+    if deadline is not None:
+        wanted.sort(key=lambda name: name != winner)
+    sure = int(deadline is not None and wanted[:1] == [winner])
     tasks = [DevelopTask(loaded, name, developed, run.path) for name in wanted]
     gpus = gpu_share() if schema.networks() else 0.0
-    outcomes = run_tasks(develop, tasks, workers=workers, deadline=deadline, gpus=gpus)
+    outcomes = [*run_tasks(develop, tasks[:sure], workers=workers, gpus=gpus)]
+    for other in run_tasks(develop, tasks[sure:], workers=workers, deadline=deadline, gpus=gpus):
+        outcomes.append(replace(other, index=other.index + sure))
     for outcome in sorted(outcomes, key=lambda o: o.index):
         name = wanted[outcome.index]
         facts = predictors[name]
@@ -146,7 +153,7 @@ def finish(
     if schema.report.adds:
         metrics["adds"] = adds(schema, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
-    publish(loaded, run, chains, metrics)
+    publish(loaded, run, {name: chains[name] for name in schema.predictors if name in chains}, metrics)
     write_csv(run.path / "leaderboard.csv", *with_choice(_header(cohort), lines, selection))
     return Finished(metrics, failed, late_ones)
 

@@ -124,7 +124,7 @@ def test_a_predictor_that_is_not_ranked(tmp_path: Path) -> None:
     cohort, lp = binary()
     folds = dealt_folds(cohort, 4, 2)
     found = adds(schema, cohort, folds, predicted("clinical", cohort, folds, lp), facts_of(list(TWO), folds, full=8))
-    assert found[0]["reason"] == "full is not ranked: not ranked: 8 of 8 folds failed"
+    assert found[0]["reason"] == "full: not ranked: 8 of 8 folds failed"
     assert "sentence" not in found[0]
 
 

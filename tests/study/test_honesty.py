@@ -19,6 +19,7 @@ from osml.predictors import registry
 from osml.predictors.contract import Design, Fitted, Prediction
 from osml.predictors.registry import Fitting, Kind
 from osml.runs.store import read_predictions
+from osml.study.final import Finished
 from osml.study.fit import FitResult, fit
 
 pytestmark = pytest.mark.usefixtures("no_sheets")
@@ -78,7 +79,7 @@ def test_a_predictor_never_receives_test_patients(
     spy = Spy()
     spy.install(monkeypatch)
     # Only the folds: the final models are fitted to everybody on purpose.
-    monkeypatch.setattr("osml.study.fit.finish", lambda *a: ({"predictors": {}}, set()))
+    monkeypatch.setattr("osml.study.fit.finish", lambda *a, **k: Finished({"predictors": {}}, {}, {}))
     predictors = {
         "one": {"kind": "nomogram", "inputs": ["age", "marker"], "shrink": "none"},
         "two": {"kind": "nomogram", "inputs": ["one", "sex"], "shrink": "none"},
