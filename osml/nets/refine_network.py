@@ -132,7 +132,11 @@ def prior(y: Tensor) -> Tensor:
 def make_network(kind: NetworkKind, spec: MapSpec, recipe: RefineRecipe) -> UNet:
     """An untrained network for a refiner; its weights are drawn from torch's global generator."""
     classes = len(spec.classes)
-    return UNet(classes, classes + 3, width=recipe.width, levels=recipe.levels, timed=kind != "unet")
+    network = UNet(classes, classes + 3, width=recipe.width, levels=recipe.levels, timed=kind != "unet")
+    for p in network.parameters():
+        if p.ndim == 4:  # as the maps, or every convolution would first copy its weights
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def mixed(device: str) -> torch.autocast:

@@ -167,7 +167,9 @@ class _Training:
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, _, key = name.partition(".")
-            slots.setdefault(int(index), {})[key] = tensor
+            # Laid out as the weights are: the fused optimizer walks through both in the order of memory.
+            laid = tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+            slots.setdefault(int(index), {})[key] = laid
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.steps = state.facts["steps"]
 

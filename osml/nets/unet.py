@@ -34,6 +34,14 @@ class CellNorm(nn.Module):
         return functional.layer_norm(last, self.gain.shape, self.gain, self.bias, 1e-5).permute(0, 3, 1, 2)
 
 
+class CellLinear(nn.Linear):
+    """A linear layer on the channels of each cell: a 1x1 convolution, on processors faster than torch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inside, h, w) to (n, outside, h, w)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut; the second starts at zero, so that a new block passes its input on."""
 
@@ -44,7 +52,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         self.time = _silent(nn.Linear(TIME_WIDTH, 2 * outside)) if timed else None
-        self.shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
+        self.shortcut = CellLinear(inside, outside) if inside != outside else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
         """(n, inside, h, w) to (n, outside, h, w)."""
@@ -79,11 +87,11 @@ class UNet(nn.Module):
         self.state = _silent(nn.Conv2d(classes, width, 3, padding=1)) if timed else None
         self.down = nn.ModuleList(Block(w, w, timed) for w in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
-        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(CellLinear(b, a) for a, b in pairwise(widths))
         self.up = nn.ModuleList(Block(2 * w, w, timed) for w in widths[:-1])
         self.middle = Block(widths[-1], widths[-1], timed)
         self.norm = CellNorm(width)
-        self.out = nn.Conv2d(width, classes, 1)
+        self.out = CellLinear(width, classes)
 
     def look(self, condition: Tensor) -> Tensor:
         """Features of the condition (n, condition, h, w), which do not change along a path and are computed once."""
