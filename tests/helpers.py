@@ -232,7 +232,8 @@ def slide_schema() -> dict[str, Any]:
     }  # fmt: skip
     data["predictors"] = {
         "necrosis": {
-            "kind": "slide", "label": "Necrosis", "inputs": ["wsi"], "tile": {"size_um": 128, "stride_um": 64, "mpp": 1},
+            "kind": "slide", "label": "Necrosis", "inputs": ["wsi"],
+            "tile": {"size_um": 128, "stride_um": 64, "mpp": 1},
             "encoders": {"wsi": {"model": "default", "weights": "hub", "tune": {"lora": {"rank": 8, "alpha": 16}}}},
             "refine": "majority", "min_tissue": 0.2,
         },

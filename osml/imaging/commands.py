@@ -9,7 +9,9 @@ import typer
 
 from osml.errors import EXIT_CHECK
 
-slide = typer.Typer(help="Whole slides: what they are, tiles of them, tissue on them.", no_args_is_help=True, rich_markup_mode=None)
+slide = typer.Typer(
+    help="Whole slides: what they are, tiles of them, tissue on them.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Slides = Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="SVS, NDPI, MRXS, pyramidal TIFF, OME-TIFF …")]
 Override = Annotated[
