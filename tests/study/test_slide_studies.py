@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from region_runs import HEADER, Stage, draw_slide, lines, region_study, run, set_stage, stage, write_study
+from region_runs import HEADER, Stage, lines, region_study, run, set_stage, stage, write_study
 
 from osml.errors import CheckError, OsmlError, RunError, TableError
 from osml.files import read_json
@@ -250,25 +250,6 @@ def test_without_a_necrosis_rate(stage: Stage, tmp_path: Path) -> None:
     html = (result.run.path / "report" / "report.html").read_text(encoding="utf-8")
     assert "names no classes for it" in html
     assert "Huvos grades" not in html
-
-
-@pytest.mark.full
-def test_a_real_classifier_on_drawn_slides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two textures that colour alone tells apart: maps of held-out patients are nearly right."""
-    monkeypatch.setenv("OSML_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OSML_DEVICE", "cpu")
-    rows = []
-    for number in range(1, 5):
-        name = f"P{number}-A"
-        draw_slide(tmp_path, name, number / 5)
-        rows.append([f"P{number}", name, f"slides/{name}.tif", f"masks/{name}.png"])
-    schema = write_study(
-        tmp_path, rows, predictors={"necrosis": {"kind": "slide", "inputs": ["wsi"], "refine": "majority"}},
-        validation={"split": {"kind": "kfold", "folds": 2}, "inner": {"folds": 2}, "seed": 1},
-    )  # fmt: skip
-    found = run(schema, tmp_path / "runs").metrics["predictors"]["necrosis"]
-    assert found["maps"]["none"]["overall"]["miou"]["value"] > 0.7
-    assert found["maps"]["majority"]["necrosis"]["mean_absolute"]["value"] < 10
 
 
 def test_what_predicts_tables_says_that_the_bundle_maps_slides(finished: Finished) -> None:
