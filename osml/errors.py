@@ -70,6 +70,10 @@ class VerificationError(OsmlError):
     """A nomogram, bundle or file does not reproduce the model it claims to be."""
 
 
+class ArchiveError(OsmlError):
+    """An archive of files is refused as a whole; nothing of it is kept."""
+
+
 class TrustError(OsmlError):
     """Files that can run code when they are read, and that nobody said to trust."""
 

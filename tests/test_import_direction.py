@@ -10,7 +10,7 @@ from helpers import ROOT
 
 # One row, one level: a room imports from its own row and from those above.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "codes", "files"),
+    ("errors", "codes", "files", "archives"),
     ("engine",),
     ("cache",),
     ("stats",),
