@@ -7,9 +7,20 @@ whose worker dies.
 
 from __future__ import annotations
 
-from osml.engine.place import Place, far_away, on
+from osml.engine.place import Place, current_place, far_away, on
 from osml.engine.progress import Progress
 from osml.engine.run import run_tasks, slots
 from osml.engine.task import Outcome, cores, single_thread
 
-__all__ = ["Outcome", "Place", "Progress", "cores", "far_away", "on", "run_tasks", "single_thread", "slots"]
+__all__ = [
+    "Outcome",
+    "Place",
+    "Progress",
+    "cores",
+    "current_place",
+    "far_away",
+    "on",
+    "run_tasks",
+    "single_thread",
+    "slots",
+]

@@ -84,6 +84,11 @@ def standing() -> Standing:
     return _STANDING.get() or Standing(Place())
 
 
+def current_place() -> Place:
+    """Where the tasks of the code that asks run."""
+    return standing().place
+
+
 def far_away() -> bool:
     """Whether all tasks run on a cluster."""
     return standing().place.kind == "ray"

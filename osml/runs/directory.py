@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import osml
+from osml.engine import Place
 from osml.errors import RunError
 from osml.files import atomic_write, read_json, write_json
 from osml.schema.load import LoadedSchema
@@ -118,8 +119,8 @@ class RunDirectory:
             atomic_write(latest, self.path.name + "\n")
 
 
-def environment(device: str, workers: int | None) -> dict[str, Any]:
-    """Versions and machine, stored with a run."""
+def environment(device: str, workers: int | None, place: Place, devices: int = 1) -> dict[str, Any]:
+    """Versions, machine and where tasks were to run, stored with a run."""
     versions = {}
     for package in _RECORDED:
         try:
@@ -131,6 +132,9 @@ def environment(device: str, workers: int | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": device,
+        "devices": devices,
+        "engine": place.kind,
+        "cluster": place.address or None,
         "workers": workers,
         "packages": versions,
     }

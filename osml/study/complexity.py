@@ -6,9 +6,10 @@ from osml.schema.model import NomogramPredictor, Schema
 
 RANKS = ("nomogram", "penalised", "boosted", "network", "stack")
 ORDER = " < ".join(RANKS)
-# A regression that is not penalised is ranked below; a forest is an ensemble of trees, whatever feeds it.
+# A regression that is not penalised is ranked below; a forest is an ensemble of trees, whatever feeds it. AutoGluon
+# weighs many bagged models into one.
 OF_KIND = {
-    "nomogram": "nomogram", "radscore": "penalised", "boosting": "boosted", "autogluon": "boosted",
+    "nomogram": "nomogram", "radscore": "penalised", "boosting": "boosted", "autogluon": "stack",
     "network": "network", "slide": "network", "stack": "stack",
 }  # fmt: skip
 

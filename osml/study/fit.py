@@ -12,10 +12,10 @@ from osml.codes import Finding
 from osml.cohort.build import BuiltCohort
 from osml.cohort.cohort import ClassOutcome, Cohort
 from osml.cohort.splits import Fold, folds_from_json, folds_to_json, make_folds
-from osml.engine import single_thread
+from osml.engine import current_place, single_thread
 from osml.errors import OsmlError
 from osml.files import atomic_write, read_json, sha256_file, write_csv, write_json
-from osml.nets.device import choose_device
+from osml.nets.device import choose_device, choose_devices
 from osml.nets.weights import folders_at_hand
 from osml.report import make_report
 from osml.runs.cohort_store import write_cohort
@@ -251,9 +251,9 @@ def _record(
         yaml.dump(resolved, stream)
     (run.path / ".schema.part").replace(run.path / "schema.resolved.yaml")
     write_json(run.path / "schema.resolved.json", resolved)
-    write_json(
-        run.path / "environment.json", environment(choose_device() if loaded.schema.networks() else "cpu", workers)
-    )
+    device = choose_device() if loaded.schema.networks() else "cpu"
+    devices = choose_devices(device) if loaded.schema.networks() else 1
+    write_json(run.path / "environment.json", environment(device, workers, current_place(), devices))
     cohort = built.cohort
     write_json(run.path / "cohort" / "summary.json", summary(built))
     write_findings(run.path, loaded, findings)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from osml.engine import Place
 from osml.errors import RunError
 from osml.runs.directory import RunDirectory, environment, run_identity
 from osml.schema.load import load_schema
@@ -156,7 +157,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
 def test_environment_names_versions_without_paths(tmp_path: Path) -> None:
     import numpy
 
-    facts = environment("cpu", 2)
+    facts = environment("cpu", 2, Place("auto", "10.0.0.1:6379"), 3)
     assert facts["packages"]["numpy"] == numpy.__version__
-    assert facts["workers"] == 2
+    assert [facts[key] for key in ("workers", "devices", "engine", "cluster")] == [2, 3, "auto", "10.0.0.1:6379"]
     assert str(Path.home()) not in json.dumps(facts)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from osml.cohort.splits import Fold
+from osml.engine import current_place
 from osml.files import atomic_write, write_csv, write_json
 from osml.runs.directory import RunDirectory, environment
 from osml.schema.load import LoadedSchema
@@ -27,7 +28,7 @@ def record(
         yaml.dump(resolved, stream)
     (run.path / ".schema.part").replace(run.path / "schema.resolved.yaml")
     write_json(run.path / "schema.resolved.json", resolved)
-    write_json(run.path / "environment.json", environment(device, workers))
+    write_json(run.path / "environment.json", environment(device, workers, current_place()))
     write_json(run.path / "cohort" / "summary.json", summary(slides, lost))
     rows = [(one.patient, one.slide, one.reason, one.detail) for one in lost]
     write_csv(run.path / "cohort" / "images.csv", ("patient", "slide", "reason", "detail"), rows)
