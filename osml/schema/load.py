@@ -93,6 +93,14 @@ def load_schema(path: str | Path, overrides: Sequence[str] = (), plan: Document 
     auto = document.data.get("predictors") == AUTO
     if auto and plan is not None:
         _graft(document, plan)
+    schema, problems = examine(document)
+    if problems or schema is None:
+        raise document.fail(problems)
+    return LoadedSchema(_with_weights(schema, path.resolve().parent), document, path.resolve(), auto)
+
+
+def examine(document: Document) -> tuple[Schema | None, list[Problem]]:
+    """The schema that a document holds, and all that is wrong with it; None when it is no schema yet."""
     problems = list(document.problems)
     schema: Schema | None = None
     try:
@@ -106,10 +114,7 @@ def load_schema(path: str | Path, overrides: Sequence[str] = (), plan: Document 
     problems = [p for p in problems if p.path not in open_questions]
     # A block that is mistyped is already reported; names inside it would only repeat that.
     failed = {problem.path for problem in problems}
-    problems += [p for p in found if p.path not in failed]
-    if problems or schema is None:
-        raise document.fail(problems)
-    return LoadedSchema(_with_weights(schema, path.resolve().parent), document, path.resolve(), auto)
+    return schema, problems + [p for p in found if p.path not in failed]
 
 
 def _graft(document: Document, plan: Document) -> None:

@@ -60,25 +60,50 @@ def read_upload(raw: bytes, model: Model) -> Table:
         Too large, neither text nor XLSX, too many rows or columns, headings that identify a person, or columns that
         the model needs and the table lacks.
     """
+    block = model.schema.cohort
+    asked = _asked(model)
+    return read_bounded(
+        raw,
+        wanted=asked,
+        allowed={block.patient, block.row or "", block.site or "", *asked},
+        sheet=block.sheet,
+        why="The model does not need them, and they should not travel. Nothing was read.",
+        do=f"Remove them; a study's own pseudonym may stand in {block.patient!r}.",
+        large="Use `osml predict` for large tables.",
+    )
+
+
+def read_bounded(
+    raw: bytes,
+    *,
+    wanted: Collection[str] = (),
+    allowed: Collection[str] = (),
+    sheet: str | None = None,
+    why: str,
+    do: str,
+    large: str,
+) -> Table:
+    """Read the bytes of an uploaded CSV, TSV or XLSX: bounded, and without headings that identify a person.
+
+    Parameters
+    ----------
+    wanted : columns that are looked for; the delimiter under which most of them are found is taken
+    allowed : headings that may stand whatever they look like
+    why, do : said about headings that identify a person
+    large : said about a table that is too large
+    """
     if not raw:
         raise TableError("the uploaded file is empty")
     if len(raw) > MAX_BYTES:
         raise TableError(
-            f"the uploaded file has {len(raw) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read",
-            do="Use `osml predict` for large tables.",
+            f"the uploaded file has {len(raw) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read", do=large
         )
-    table = _read_xlsx(raw, model) if raw[:4] == b"PK\x03\x04" else _read_text(raw, model)
+    table = _read_xlsx(raw, sheet) if raw[:4] == b"PK\x03\x04" else _read_text(raw, wanted)
     if len(table.rows) > MAX_ROWS:
         raise TableError(f"the table has {len(table.rows)} rows; at most {MAX_ROWS} are read", do="Split it.")
-    block = model.schema.cohort
-    own = {block.patient, block.row or "", block.site or "", *_asked(model)}
-    found = identifying_columns(table.columns, own)
+    found = identifying_columns(table.columns, allowed)
     if found:
-        raise TableError(
-            f"columns that may identify a person: {', '.join(map(repr, found))}",
-            why="The model does not need them, and they should not travel. Nothing was read.",
-            do=f"Remove them; a study's own pseudonym may stand in {model.schema.cohort.patient!r}.",
-        )
+        raise TableError(f"columns that may identify a person: {', '.join(map(repr, found))}", why=why, do=do)
     return table
 
 
@@ -119,7 +144,7 @@ def _asked(model: Model) -> list[str]:
     return [column for column, _ in columns_of(wanted, lambda *path: ".".join(map(str, path)))]
 
 
-def _read_text(raw: bytes, model: Model) -> Table:
+def _read_text(raw: bytes, wanted: Collection[str]) -> Table:
     known = {
         b"\xd0\xcf\x11\xe0": "an old Excel file (.xls) or one with a password",
         b"PAR1": "a Parquet file",
@@ -134,7 +159,7 @@ def _read_text(raw: bytes, model: Model) -> Table:
     if b"\x00" in raw[:4096] and raw[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         raise TableError("the uploaded file is neither text nor XLSX", do=_SAVE)
     first = raw.split(b"\n", 1)[0]
-    delimiter = _delimiter(first.decode("utf-8-sig", errors="replace"), model)
+    delimiter = _delimiter(first.decode("utf-8-sig", errors="replace"), wanted)
     if raw.count(b"\n") > MAX_ROWS + 1:
         raise TableError(f"the table has more than {MAX_ROWS} lines", do="Split it, or use `osml predict`.")
     if first.count(delimiter.encode()) >= MAX_COLUMNS:
@@ -142,23 +167,23 @@ def _read_text(raw: bytes, model: Model) -> Table:
     return _through_file(raw, "upload.csv", delimiter, None)
 
 
-def _delimiter(header: str, model: Model) -> str:
-    """The delimiter under which most of the model's columns are found; a comma when none is better."""
-    asked = set(_asked(model))
+def _delimiter(header: str, wanted: Collection[str]) -> str:
+    """The delimiter under which most of the wanted columns are found, else the most frequent; a comma when equal."""
+    asked = set(wanted)
 
     def found(delimiter: str) -> int:
-        return len(asked & {cell.strip().strip('"') for cell in header.split(delimiter)})
+        cells = header.split(delimiter)
+        return len(asked & {cell.strip().strip('"') for cell in cells}) if asked else len(cells)
 
     return max((",", ";", "\t", "|"), key=found)
 
 
-def _read_xlsx(raw: bytes, model: Model) -> Table:
+def _read_xlsx(raw: bytes, sheet: str | None) -> Table:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             _bounded(archive)
     except zipfile.BadZipFile as error:
         raise TableError(f"the uploaded file is not a readable XLSX file: {error}", do=_SAVE) from None
-    sheet = model.schema.cohort.sheet
     return _through_file(raw, "upload.xlsx", None, sheet)
 
 
