@@ -88,7 +88,7 @@ class Document:
     def fail(self, problems: Iterable[Problem]) -> SchemaError:
         """One error that lists all problems in the order of the file."""
         unique = list(dict.fromkeys(problems))
-        unique.sort(key=lambda p: self._line(p.path))
+        unique.sort(key=lambda p: self.line(p.path))
         lines = []
         for problem in unique:
             dotted = ".".join(str(part) for part in problem.path) or "(top level)"
@@ -99,7 +99,8 @@ class Document:
         head = f"{n} problem{'s' if n != 1 else ''} in {self.name}; no data was read."
         return SchemaError(head, do="\n  ".join(lines))
 
-    def _line(self, path: tuple[Key, ...]) -> int:
+    def line(self, path: tuple[Key, ...]) -> int:
+        """Line of the closest enclosing piece; 0 when it has none."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 0)
