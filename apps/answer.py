@@ -10,7 +10,21 @@ from patient import Patient
 
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Grid
-from osml.serving import EQUAL_SHARES, FormTable, Model, Row, in_hundred, interval_words, percent, record, statement
+from osml.serving import (
+    EQUAL_SHARES,
+    Model,
+    Row,
+    frequency_words,
+    interval_words,
+    measured_of,
+    patient_sheet,
+    percent,
+    record,
+    risk_words,
+    sheet_refusal,
+    statement,
+    undecided_words,
+)
 
 
 def show(model: Model, patient: Patient) -> None:
@@ -32,9 +46,9 @@ def show(model: Model, patient: Patient) -> None:
     _pictures(model, patient)
     if model.classes and result.p:
         _classes(model, result)
-    for k, column in enumerate(model.columns if result.p and not model.classes else ()):
+    for k in range(len(model.columns) if result.p and not model.classes else 0):
         with st.container(border=True):
-            _risk(model, result, k, column)
+            _risk(model, result, k)
             charts.icon_array(result.p[k])
     if not model.classes:
         _decided(model, result)
@@ -58,7 +72,7 @@ def show(model: Model, patient: Patient) -> None:
 
 def _regions(patient: Patient) -> None:
     """The slice that shows most of each lesion, and what was measured."""
-    measured = patient.table.measured if isinstance(patient.table, FormTable) else None
+    measured = measured_of(patient.table, patient.row)
     if measured is None:
         return
     for name, picture in measured.pictures.items():
@@ -73,7 +87,7 @@ def _regions(patient: Patient) -> None:
 
 def _pictures(model: Model, patient: Patient) -> None:
     """What a network was given to look at."""
-    measured = patient.table.measured if isinstance(patient.table, FormTable) else None
+    measured = measured_of(patient.table, patient.row)
     for name, pictures in measured.shown.items() if measured is not None else ():
         for k, picture in enumerate(pictures):
             words = model.label(name) + (f", picture {k + 1} of {len(pictures)}" if len(pictures) > 1 else "")
@@ -87,7 +101,7 @@ def _classes(model: Model, result: Row) -> None:
     with st.container(border=True):
         p = dict(zip(model.columns, result.p, strict=True))
         if result.inside is not None and result.undecided:
-            st.markdown(f"### undecided\n\n{_undecided(result)}")
+            st.markdown(f"### undecided\n\n{plain(undecided_words(result))}")
             st.markdown(f"Most probable: **{plain(result.predicted)}**, {percent(p[result.predicted])}.")
         else:
             st.markdown(f"### {plain(result.predicted)}\n\n**most probable class: {percent(p[result.predicted])}**")
@@ -97,28 +111,18 @@ def _classes(model: Model, result: Row) -> None:
         st.markdown("Interval: no interval available")
 
 
-def _undecided(result: Row) -> str:
-    inside = ", ".join(result.inside or ())
-    return f"The model leaves this open between: {plain(inside)}." if inside else "No class is likely enough."
-
-
 def _decided(model: Model, result: Row) -> None:
     """Of an event: the prediction set, where the model makes one."""
     if result.inside is None:
         return
-    words = _undecided(result) if result.undecided else f"Decided: {plain(result.inside[0])}."
-    st.markdown(f"**Prediction set.** {words}")
+    words = undecided_words(result) if result.undecided else f"Decided: {result.inside[0]}."
+    st.markdown(f"**Prediction set.** {plain(words)}")
 
 
-def _risk(model: Model, result: Row, k: int, column: str) -> None:
-    p, event = result.p[k], str(model.facts["event"])
-    horizon = f" by {column}s" if model.horizons else ""
-    st.markdown(f"### {percent(p)}\n\n**risk of {plain(event + horizon)}**")
+def _risk(model: Model, result: Row, k: int) -> None:
+    st.markdown(f"### {percent(result.p[k])}\n\n**risk of {plain(risk_words(model, k))}**")
     st.markdown(f"Interval: {plain(interval_words(result, k))}")
-    words = f"{in_hundred(p)} patients like this are expected to have the event{plain(horizon)}"
-    if result.low is not None and result.high is not None:
-        words += f" (interval: {in_hundred(result.low[k])} to {in_hundred(result.high[k])})"
-    st.markdown(f"{words}.")
+    st.markdown(plain(frequency_words(model, result, k)))
 
 
 def _cautions(model: Model, patient: Patient) -> None:
@@ -152,6 +156,16 @@ def _cautions(model: Model, patient: Patient) -> None:
 
 def _downloads(model: Model, patient: Patient) -> None:
     st.header("Take away")
+    refused = sheet_refusal(model)
+    if refused:
+        st.markdown(small(f"There is no sheet to print: {refused}."))
+    else:
+        download(
+            "Sheet of this patient (PDF)",
+            lambda: patient_sheet(model, patient.table, patient.row),
+            "patient_sheet.pdf",
+            "application/pdf",
+        )
     if model.nomogram is not None:
         download(
             "Nomogram sheet with this patient's lines (PDF)",

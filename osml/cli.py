@@ -205,12 +205,13 @@ def predict(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="table with the schema's input columns")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write")] = Path("predictions.csv"),
     predictor: Annotated[str | None, typer.Option(help="default: the chosen one, else the first of the schema")] = None,
+    sheets: Annotated[Path | None, typer.Option(help="folder for a PDF sheet of each row")] = None,
     trust: Trust = False,
 ) -> None:
     """Predict new patients: one output row per input row; rows that cannot be used are named and left empty."""
     from osml.study.predict import predict_table
 
-    bad = predict_table(run, table, out, predictor, typer.echo, trust=trust)
+    bad = predict_table(run, table, out, predictor, typer.echo, trust=trust, sheets=sheets)
     if bad:
         raise typer.Exit(EXIT_CHECK)
 
@@ -236,17 +237,62 @@ def nomogram(
 
 @app.command("app")
 def app_(
-    run: Annotated[Path, typer.Argument(help="run, study's folder, bundle, or folder of runs")] = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    run: Annotated[Path | None, typer.Argument(help="run, study's folder, bundle, or folder of runs; runs")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML of settings; options win over it")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="8501")] = None,
+    address: Annotated[str | None, typer.Option(help="to listen on; default: this machine only, 127.0.0.1")] = None,
+    url: Annotated[str | None, typer.Option(help="that visitors type, where a proxy stands before the app")] = None,
+    upload_mb: Annotated[int | None, typer.Option(min=1, max=4096, help="largest file that can be sent; 200")] = None,
+    slides: Annotated[Path | None, typer.Option(help="folder below which slides may be named by path")] = None,
+    train: Annotated[Path | None, typer.Option(help="workspace of the page Train; without it there is none")] = None,
+    registry: Annotated[Path | None, typer.Option(help="folder of published bundles")] = None,
+    audit: Annotated[
+        str | None, typer.Option(metavar="URL", help="audit log: SQLAlchemy URL, file, or none; SQLite")
+    ] = None,
+    auth: Annotated[Literal["none", "required"] | None, typer.Option(help="whether visitors have to log in")] = None,
+    open_to_network: Annotated[
+        bool, typer.Option("--open-to-network", help="listen beyond this machine although nobody logs in")
+    ] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open a browser window")] = True,
     trust: Trust = False,
 ) -> None:
     """Serve the app on this machine: predict, nomogram, performance. Ends with Ctrl-C."""
     from osml.serving.launch import serve_app
+    from osml.serving.settings import read_settings
 
-    code = serve_app(run, port=port, browser=browser, trust=trust)
+    paths = {"run": run, "slides": slides, "train": train, "registry": registry}
+    given = {key: None if path is None else str(path) for key, path in paths.items()}
+    given |= {"address": address, "url": url, "audit": audit, "auth": auth}
+    numbers = {"port": port, "upload_mb": upload_mb, "open_to_network": open_to_network or None}
+    settings = read_settings(config, given | numbers)
+    code = serve_app(settings, browser=browser, trust=trust, say=typer.echo)
     if code:
         raise typer.Exit(EXIT_INTERNAL)
+
+
+@app.command("registry")
+def registry_(
+    folder: Annotated[Path, typer.Argument(help="folder of bundles or of runs")],
+    replay: Annotated[bool, typer.Option("--replay", help="also load every predictor and replay its cases")] = False,
+    trust: Trust = False,
+) -> None:
+    """List the bundles of a folder; each is verified, and one that fails is named with the reason."""
+    from osml.serving.registry import show_registry
+
+    if show_registry(folder, replay, trust, typer.echo):
+        raise typer.Exit(EXIT_CHECK)
+
+
+@app.command()
+def audit(
+    log: Annotated[str | None, typer.Argument(metavar="[FILE|URL]", help="default: the app's own")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV of all lines")] = None,
+    last: Annotated[int, typer.Option(min=1, help="lines to show")] = 20,
+) -> None:
+    """Show the app's audit log, or write it as a CSV."""
+    from osml.serving.audit import show_log
+
+    show_log(log, out, last, typer.echo)
 
 
 @app.command()

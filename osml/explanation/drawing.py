@@ -49,6 +49,14 @@ SERIES = (
 )
 
 
+def wide_fonts() -> tuple[Path, ...]:
+    """Files of the fonts on this machine that hold characters which DejaVu Sans lacks, such as Chinese."""
+    from matplotlib.font_manager import fontManager
+
+    files = {entry.name: entry.fname for entry in fontManager.ttflist if entry.weight in (400, "normal")}
+    return tuple(Path(files[name]) for name in _WIDE_FONTS if name in files)
+
+
 def pen(**changes: Any) -> AbstractContextManager[None]:
     """Settings inside which figures are made and saved; labels are text, never markup."""
     import matplotlib

@@ -31,23 +31,25 @@ def write_pdf(pages: Sequence[Page], path: Path, fonts: FontSet, colours: Mappin
         "Title": pages[0].title,
         "Subject": pages[0].description,
     }
-    with _settings(), PdfPages(path, metadata=about) as document:
+    with pdf_settings(), PdfPages(path, metadata=about) as document:
         for page in pages:
-            document.savefig(_figure(page, fonts, colours))
+            document.savefig(page_figure(page, fonts, colours))
 
 
-def _settings() -> AbstractContextManager[None]:
+def pdf_settings() -> AbstractContextManager[None]:
+    """Settings inside which pages are drawn and written."""
     return mpl.rc_context({"pdf.fonttype": 42, "pdf.compression": 6, "path.simplify": False, "text.usetex": False})
 
 
 def write_png(page: Page, path: Path, fonts: FontSet, colours: Mapping[str, str], dpi: int = 200) -> None:
     """One page as PNG."""
-    with _settings():
-        figure = _figure(page, fonts, colours)
+    with pdf_settings():
+        figure = page_figure(page, fonts, colours)
         FigureCanvasAgg(figure).print_figure(path, dpi=dpi, format="png", metadata={"Software": "osml"})
 
 
-def _figure(page: Page, fonts: FontSet, colours: Mapping[str, str]) -> Figure:
+def page_figure(page: Page, fonts: FontSet, colours: Mapping[str, str]) -> Figure:
+    """One page as a figure of its size."""
     figure = Figure(figsize=(page.width / INCH, page.height / INCH), facecolor=colours["paper"])
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0.0, page.width), ylim=(page.height, 0.0))

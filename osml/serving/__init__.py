@@ -12,10 +12,22 @@ from osml.serving.form import SITE, Field, FormTable, ImageField, needed_inputs
 from osml.serving.golden import golden, links
 from osml.serving.loading import available_predictors, bundle_folder, find_bundles, load, read_patients
 from osml.serving.model import Model
+from osml.serving.patient_sheet import patient_sheet, sheet_refusal
 from osml.serving.recipe import recipe
 from osml.serving.rows import Row
+from osml.serving.table_pictures import measured_of
 from osml.serving.uploads import read_upload
-from osml.serving.words import EQUAL_SHARES, fact_rows, in_hundred, interval_words, percent, statement
+from osml.serving.words import (
+    EQUAL_SHARES,
+    fact_rows,
+    frequency_words,
+    in_hundred,
+    interval_words,
+    percent,
+    risk_words,
+    statement,
+    undecided_words,
+)
 
 __all__ = [
     "EQUAL_SHARES",
@@ -34,13 +46,16 @@ __all__ = [
     "bundle_folder",
     "fact_rows",
     "find_bundles",
+    "frequency_words",
     "golden",
     "in_hundred",
     "interval_words",
     "links",
     "load",
     "manifest_hash",
+    "measured_of",
     "needed_inputs",
+    "patient_sheet",
     "patients_csv",
     "patients_table",
     "percent",
@@ -49,7 +64,10 @@ __all__ = [
     "readers_of",
     "recipe",
     "record",
+    "risk_words",
     "rows_csv",
     "rows_table",
+    "sheet_refusal",
     "statement",
+    "undecided_words",
 ]

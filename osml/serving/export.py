@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from osml.cohort.table import Table
@@ -93,7 +93,7 @@ def rows_csv(model: Model, rows: list[Row]) -> str:
 
 def record(model: Model, table: Table, row: int = 0) -> dict[str, Any]:
     """One patient's prediction with all that must be read beside it, for JSON; holds the inputs but no id."""
-    result = model.predict(replace(table, rows=(table.rows[row],), lines=(table.lines[row],)))[0]
+    result = model.predict_at(table, row)
     out: dict[str, Any] = {
         "notice": NOTICE,
         "synthetic": model.facts["synthetic"],

@@ -266,6 +266,23 @@ def _cells(asked: tuple[Field, ...], cells: Mapping[str, str], units: Mapping[st
                 yield side, cells.get(side, "").strip() or NOT_GIVEN
 
 
+def entered(table: Table, row: int, field: Field) -> str:
+    """What stands beside a value that came by a form: another unit in which it was typed, the assay's range; or ""."""
+    if not isinstance(table, FormTable):
+        return ""
+
+    def cell(column: str | None) -> str:
+        found = "" if column is None or column not in table.columns else table.column(column)[row]
+        return "" if found == NOT_GIVEN else found.strip()
+
+    unit = cell(_unit_column(field.name))
+    parts = [f"typed as {cell(field.name)} {unit}"] if unit and unit != field.unit and cell(field.name) else []
+    low, high = cell(field.kit_low), cell(field.kit_high)
+    if low or high:
+        parts.append(f"assay's range {low or '?'} to {high or '?'}")
+    return "; ".join(parts)
+
+
 def _unit_column(name: str) -> str:
     return f"{NOT_GIVEN}unit of {name}"
 

@@ -103,6 +103,15 @@ def nothing_measured(schema: Schema, chain: Chain) -> Measured:
     return Measured(tables, {}, images={i.source.key: empty_images(i) for i in network_images(schema, chain)})
 
 
+def pictures_read(schema: Schema, chain: Chain, measured: Measured, source: str) -> int:
+    """How many pictures of an image input were read of a single unit; of what is only measured, 1 or 0."""
+    for image in network_images(schema, chain):
+        if image.source.name == source and image.source.key in measured.images:
+            return len(measured.images[image.source.key].row)
+    own = [name for name in measured.tables if schema.radiomics()[name].of == source]
+    return int(any(not np.isnan(measured.tables[name].x).all() for name in own))
+
+
 def measure_rows(schema: Schema, chain: Chain, wanted: Wanted, shelf: EncoderShelf) -> Measured:
     """Features and vectors of images that a table names, all units together; kept in the cache."""
     names = used_radiomics(schema, [chain.name])

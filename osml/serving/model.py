@@ -28,6 +28,7 @@ from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarge
 from osml.serving.encoders import EncoderShelf, networks_of, tabular_of
 from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curves, explain_unit, fill_gaps
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields
+from osml.serving.measured import pictures_read
 from osml.serving.measured_files import Files, measure_files
 from osml.serving.reading import OK, Reading, read_rows
 from osml.serving.rows import Row, rows_of
@@ -190,6 +191,12 @@ class Model:
         columns = cohort.row or cohort.patient, cohort.patient
         return rows_of(table, reading, prediction, columns, self.classes, bool(self.withheld))
 
+    def predict_at(self, table: Table, row: int = 0, *, root: Path | None = None) -> Row:
+        """The result of one row; the other rows of its patient are read where they hold images of that patient."""
+        rows = self.companions(table, row)
+        one = replace(table, rows=tuple(table.rows[i] for i in rows), lines=tuple(table.lines[i] for i in rows))
+        return self.predict(one, root=root)[rows.index(row)]
+
     def explain(
         self, table: Table, row: int = 0, *, root: Path | None = None, column: str | None = None
     ) -> Explanation:
@@ -258,6 +265,19 @@ class Model:
     def answers_of(self, unit: Cohort) -> tuple[Answer, ...]:
         """The same of a unit that is read already."""
         return answers(unit, self.form())
+
+    def images_given(self, table: Table, row: int = 0, *, root: Path | None = None) -> tuple[tuple[str, str], ...]:
+        """(label, how many were given in words) of each image that the model reads, for one row."""
+        measured = self._read(table, row, root).measured if self.images() else None
+        out = []
+        for image in self.images():
+            if image.key not in self.schema.inputs:
+                continue
+            n = 0 if measured is None else pictures_read(self.schema, self.chain, measured, image.key)
+            volume = image.kind == "volume"
+            words = "not given" if not n else "given" if n == 1 or volume else f"{n} pictures"
+            out.append((self.label(image.key), words))
+        return tuple(out)
 
     def gaps(self, table: Table, row: int = 0, *, root: Path | None = None) -> tuple[Gap, ...]:
         """For each input that was not given: what the model took for it, and between what the risk would lie."""
@@ -344,7 +364,7 @@ class Model:
 
     def _read(self, table: Table, row: int, root: Path | None) -> Reading:
         """One row; with it the other rows of its patient, where they hold images of that patient."""
-        rows = self._companions(table, row)
+        rows = self.companions(table, row)
         one = replace(table, rows=tuple(table.rows[i] for i in rows), lines=tuple(table.lines[i] for i in rows))
         reading = read_rows(self.schema, self.chain, one, root, self.encoders)
         status = reading.status[rows.index(row)]
@@ -352,7 +372,8 @@ class Model:
             raise TableError(f"row {row + 1} cannot be used: {status}")
         return reading
 
-    def _companions(self, table: Table, row: int) -> list[int]:
+    def companions(self, table: Table, row: int) -> list[int]:
+        """Rows that make one prediction with this one, itself among them: a patient's pictures may have a row each."""
         patient = self.schema.cohort.patient
         several = self.schema.cohort.row is None and any(image.several for image in self.images())
         if not several or isinstance(table, FormTable) or patient not in table.columns:

@@ -111,3 +111,45 @@ def interval_words(row: Row, k: int = 0) -> str:
     if row.low is None or row.high is None:
         return NO_INTERVAL
     return f"{percent(row.low[k])} to {percent(row.high[k])}: {row.interval}"
+
+
+def risk_words(model: Model, k: int) -> str:
+    """What the k-th probability is of, where the target is an event: "relapse by 12 months"."""
+    return str(model.facts["event"]) + (f" by {model.columns[k]}s" if model.horizons else "")
+
+
+def frequency_words(model: Model, row: Row, k: int) -> str:
+    """The k-th probability as a sentence about a hundred patients, with its interval where there is one."""
+    horizon = f" by {model.columns[k]}s" if model.horizons else ""
+    words = f"{in_hundred(row.p[k])} patients like this are expected to have the event{horizon}"
+    if row.low is not None and row.high is not None:
+        words += f" (interval: {in_hundred(row.low[k])} to {in_hundred(row.high[k])})"
+    return f"{words}."
+
+
+def undecided_words(row: Row) -> str:
+    """Between what a model leaves it open that does not decide."""
+    inside = ", ".join(row.inside or ())
+    return f"The model leaves this open between: {inside}." if inside else "No class is likely enough."
+
+
+_MEASURES = (
+    ("auc", "AUC"), ("c", "Harrell's C"), ("macro_f1", "macro-F1"), ("macro_auc", "macro AUC"), ("slope",
+    "calibration slope"), ("brier", "Brier score"),
+)  # fmt: skip
+
+
+def measure_words(model: Model) -> list[str]:
+    """Measures of held-out predictions, with the interval and its kind where there is one; or why there are none."""
+    facts = model.facts["predictors"].get(model.name, {})
+    found = facts.get("out_of_fold", {})
+    out = []
+    for key, name in _MEASURES:
+        cell = found.get(key)
+        if not isinstance(cell, dict) or cell.get("value") is None:
+            continue
+        words = f"{name} {cell['value']:.2f}"
+        if cell.get("low") is not None:
+            words += f" ({cell['low']:.2f} to {cell['high']:.2f}; {cell.get('interval', 'interval')})"
+        out.append(words)
+    return out or [str(found.get("reason", "not measured on held-out patients"))]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from osml.files import atomic_write
-from osml.serving import EQUAL_SHARES, load, patients_csv, read_patients, rows_csv
+from osml.serving import EQUAL_SHARES, load, patient_sheet, patients_csv, read_patients, rows_csv
 
 SHOWN = 5
 
@@ -19,6 +19,7 @@ def predict_table(
     say: Callable[[str], None],
     *,
     trust: bool = False,
+    sheets: Path | None = None,
 ) -> int:
     """Write predictions of a run's or bundle's model; returns the number of rows without one.
 
@@ -28,9 +29,11 @@ def predict_table(
     Parameters
     ----------
     trust : whether files that run code may be read, see `osml.serving.load`
+    sheets : folder for a PDF sheet of each row that has a prediction, named by its line
     """
     model = load(source, predictor, trust=trust)
-    rows = model.predict(read_patients(table_path, model), root=table_path.parent)
+    table = read_patients(table_path, model)
+    rows = model.predict(table, root=table_path.parent)
     atomic_write(out, rows_csv(model, rows))
     means = patients_csv(model, rows)
     beside = out.with_name(f"{out.stem}_by_patient{out.suffix}")
@@ -40,6 +43,11 @@ def predict_table(
     say(f"predicted {len(rows) - len(bad)} of {len(rows)} rows with {model.name!r} → {out}")
     if means is not None:
         say(f"means of each patient → {beside}")
+    if sheets is not None:
+        good = [i for i, row in enumerate(rows) if row.ok]
+        for i in good:
+            atomic_write(sheets / f"line-{rows[i].line}.pdf", patient_sheet(model, table, i, root=table_path.parent))
+        say(f"sheets of {len(good)} rows → {sheets}")
     for row in bad[:SHOWN]:
         say(f"  {table_path.name}:{row.line}: {row.status}")
     if len(bad) > SHOWN:

@@ -77,7 +77,7 @@ def test_image_and_mask_give_a_prediction(run: Path, monkeypatch: pytest.MonkeyP
     assert re.search(r"tumour,\"?\d", tables(app))
     assert "x.png" not in words(app)
     assert [b.label for b in app.download_button] == [
-        "Nomogram sheet with this patient's lines (PDF)", "Result (JSON)",
+        "Sheet of this patient (PDF)", "Nomogram sheet with this patient's lines (PDF)", "Result (JSON)",
     ]  # fmt: skip
     app.switch_page("views/nomogram.py").run()
     assert not app.exception

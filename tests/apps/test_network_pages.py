@@ -103,7 +103,7 @@ def test_several_pictures_give_a_risk_heat_maps_and_weights(xray: Path, monkeypa
     assert "x.png" not in text
     assert "Radiograph: 2 pictures" in tables(app)
     assert [a for a in shown(app) if "picture" in a] == ["Radiograph, picture 1 of 2", "Radiograph, picture 2 of 2"]
-    assert [b.label for b in app.download_button] == ["Result (JSON)"]
+    assert [b.label for b in app.download_button] == ["Sheet of this patient (PDF)", "Result (JSON)"]
     app.switch_page("views/explain.py").run()
     assert not app.exception
     assert "How the network weighs what it was given" in [h.value for h in app.subheader]

@@ -131,7 +131,7 @@ def test_a_prediction_begins_with_what_it_is_of(run: Path, monkeypatch: pytest.M
     assert "model instability interval" in text
     assert "Age: 51.5 year" in tables(app)
     assert [button.label for button in app.download_button] == [
-        "Nomogram sheet with this patient's lines (PDF)", "Result (JSON)",
+        "Sheet of this patient (PDF)", "Nomogram sheet with this patient's lines (PDF)", "Result (JSON)",
     ]  # fmt: skip
     assert not any(word in text.lower() for word in ("recommend", "should be treated", "operate"))
 
