@@ -235,7 +235,7 @@ def slide_schema() -> dict[str, Any]:
             "kind": "slide", "label": "Necrosis", "inputs": ["wsi"],
             "tile": {"size_um": 128, "stride_um": 64, "mpp": 1},
             "encoders": {"wsi": {"model": "default", "weights": "hub", "tune": {"lora": {"rank": 8, "alpha": 16}}}},
-            "refine": "majority", "min_tissue": 0.2,
+            "refine": "majority", "refiner": {"width": 16, "steps": 9}, "min_tissue": 0.2,
         },
     }  # fmt: skip
     data["validation"]["inner"] = {"folds": 2}

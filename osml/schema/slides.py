@@ -114,6 +114,13 @@ class SlideEncoder(Block):
     )
 
 
+class SlideRefiner(Block):
+    """Networks that refine maps: their size and the length of their training."""
+
+    width: Annotated[Whole, Field(ge=1)] = Field(32, description="channels at full resolution")
+    steps: Annotated[Whole, Field(ge=1)] = Field(1500, description="training steps; of every training there is")
+
+
 class SlidePredictor(Block):
     """Tiles are classified; a refiner then mends the map of a whole slide."""
 
@@ -124,6 +131,7 @@ class SlidePredictor(Block):
     encoders: dict[str, SlideEncoder] = Field({}, description="slide input: its encoder; default: the default one")
     refine: Refine = Field("best", description="none, majority, unet, brownian_bridge; best: the one that wins on "
                            "inner patients")  # fmt: skip
+    refiner: SlideRefiner = Field(SlideRefiner(), description="of unet and brownian_bridge")
     min_tissue: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.1, description="share of a tile that must be tissue for the encoder to look at it; the rest is background"
     )

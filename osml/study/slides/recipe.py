@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from osml.imaging.slides_classes import SlideClass
+from osml.nets.refine_recipe import RefineRecipe
 from osml.predictors.slide_recipe import SlideEncoder, SlideRecipe
 from osml.schema.load import LoadedSchema
 from osml.schema.slides import Lora, SlidePredictor
@@ -45,6 +46,7 @@ def recipe_for(loaded: LoadedSchema, name: str) -> SlideRecipe:
         stride_um=block.tile.stride_um,
         encoder=encoder,
         refine=block.refine,
+        refiner=RefineRecipe(width=block.refiner.width, steps=block.refiner.steps),
         inner_folds=inner.folds,
         min_tissue=block.min_tissue,
         mpp=block.tile.mpp,
