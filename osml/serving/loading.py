@@ -99,7 +99,10 @@ def bundle_folder(path: Path) -> Path:
 
 
 def find_bundles(path: str | Path) -> tuple[Path, ...]:
-    """Bundles at a path: its own, or the latest of every study in a folder of runs, in the order of their names."""
+    """Bundles at a path: its own, or of a folder of runs the latest of every study, or of bundles each, by their names.
+
+    Folders whose names begin with a dot are being written and are passed over.
+    """
     path = Path(path)
     try:
         return (bundle_folder(path),)
@@ -107,8 +110,8 @@ def find_bundles(path: str | Path) -> tuple[Path, ...]:
         if not path.is_dir():
             raise
     found = []
-    for study in sorted(path.iterdir()):
-        for candidate in (study / "latest" / "bundle", study / "bundle"):
+    for study in sorted(folder for folder in path.iterdir() if not folder.name.startswith(".")):
+        for candidate in (study / "latest" / "bundle", study / "bundle", study):
             if (candidate / "manifest.json").is_file():
                 found.append(candidate)
                 break
