@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
+from recording import recorder
 
-from osml.errors import OsmlError
+from osml.errors import OsmlError, RunError
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Figure, Grid, Results, results_of
 from osml.serving import Model, available_predictors, find_bundles, load, manifest_hash
 from osml.serving.launch import RUN_VARIABLE, TRUST_VARIABLE
+from osml.study.training import REGISTRY_VARIABLE, workspace
 
 MAX_MODELS = 4
 MAX_ROWS = 40
@@ -47,10 +49,15 @@ def _loaded(folder: str, manifest: str, predictor: str, trust: bool) -> Model:
     return load(folder, predictor, trust=trust)
 
 
-def choose_model() -> Model:
-    """The model chosen in the sidebar; the page stops with words when there is none that can be trusted."""
+def choose_model() -> Model | None:
+    """The model chosen in the sidebar; the page stops with words when there is none that can be trusted.
+
+    None when there is no model yet and the app was started to train one.
+    """
     with refusals():
-        bundles = find_bundles(os.environ.get(RUN_VARIABLE) or "runs")
+        bundles = _bundles()
+        if not bundles:
+            return None
         names = {bundle: _study(bundle) for bundle in bundles}
         bundle = bundles[0]
         if len(bundles) > 1:
@@ -67,9 +74,26 @@ def choose_model() -> Model:
     raise AssertionError("refusals() stops the page")
 
 
+def _bundles() -> tuple[Path, ...]:
+    """Bundles of the run or folder that the app was started for, and of its registry."""
+    places = [os.environ.get(RUN_VARIABLE) or "runs", os.environ.get(REGISTRY_VARIABLE)]
+    found: list[Path] = []
+    missing: OsmlError | None = None
+    for place in filter(None, places):
+        try:
+            found += [bundle for bundle in find_bundles(place) if bundle not in found]
+        except RunError as error:
+            missing = missing or error
+    if not found and missing is not None and workspace() is None:
+        raise missing
+    return tuple(found)
+
+
 def _study(bundle: Path) -> str:
     run = results_of(bundle)
-    return bundle.name if run is None else run.path.parent.name
+    if run is not None:
+        return run.path.parent.name
+    return bundle.parent.name if bundle.name == "bundle" else bundle.name
 
 
 def current_model() -> Model:
@@ -146,9 +170,15 @@ def show_figure(figure: Figure, caption: str) -> None:
 
 
 def download(label: str, data: bytes | str | Callable[[], bytes | str], name: str, mime: str) -> None:
-    """A download that does not run the page again."""
+    """A download that does not run the page again; that it was taken is recorded when it is."""
+    begin = recorder("download", st.session_state.get("model"))
+
+    def taken() -> bytes | str:
+        with begin():
+            return data() if callable(data) else data
+
     st.download_button(
-        label, data, re.sub(r"[^A-Za-z0-9_.-]", "_", name), mime, on_click="ignore", key=f"get {name} {label}"
+        label, taken, re.sub(r"[^A-Za-z0-9_.-]", "_", name), mime, on_click="ignore", key=f"get {name} {label}"
     )
 
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import streamlit as st
 from frame import choose_model
+from guard import require_login
 from patient import clear_button, keep_answers
 
 st.set_page_config(page_title="osml", layout="wide")
+require_login()
 model = choose_model()
 st.session_state["model"] = model
 clear_button()
 keep_answers()
+train = st.Page("views/train.py", title="Train", default=model is None)
 # Not in a folder called `pages`: until a session's second run Streamlit would open such files without this one.
 page = st.navigation(
-    [
+    [train]  # nothing is published yet
+    if model is None
+    else [
         st.Page("views/predict.py", title="Predict", default=True),
         st.Page("views/nomogram.py", title="Nomogram"),
         st.Page("views/performance.py", title="Performance"),
         st.Page("views/explain.py", title="Explain"),
         st.Page("views/cohort.py", title="Cohort"),
         st.Page("views/model_card.py", title="Model card"),
+        train,
     ]
 )
 page.run()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import streamlit as st
+from frame import refusals
+from recording import KEPT, note
 
 from osml.cohort.table import Table
 from osml.serving import FormTable, Model, Row
@@ -61,11 +63,14 @@ def generation() -> int:
 
 
 def clear() -> None:
-    """Remove everything about any patient: answers, uploads, results."""
+    """Remove everything about any patient: answers, uploads, results. It is recorded after it was done."""
     number = generation()
-    for key in [key for key in st.session_state if not str(key).startswith("model")]:
+    for key in [key for key in st.session_state if not str(key).startswith(("model", KEPT))]:
         del st.session_state[key]
+    st.query_params.clear()  # the key of a training job may stand there
     st.session_state[_GENERATION] = number + 1
+    with refusals():
+        note("clear")
 
 
 def clear_button() -> None:

@@ -7,11 +7,22 @@ from osml.study.training.forms import PRESETS, Field, Form, choose_models, known
 from osml.study.training.intake import columns_seen, draft, patient_candidates, stored_table, take_in
 from osml.study.training.judge import Checked, Judgement, Remark, check, judge
 from osml.study.training.process import Progress, State, cancel, progress, running, start, state
-from osml.study.training.registry import check_name, failures, publish, registry, report_html, result, results_zip
-from osml.study.training.workspace import Job, Workspace, workspace
+from osml.study.training.registry import (
+    REGISTRY_VARIABLE,
+    check_name,
+    failures,
+    publish,
+    registry,
+    report_html,
+    result,
+    results_zip,
+)
+from osml.study.training.workspace import WORKSPACE_VARIABLE, Job, Workspace, workspace
 
 __all__ = [
     "PRESETS",
+    "REGISTRY_VARIABLE",
+    "WORKSPACE_VARIABLE",
     "Checked",
     "Field",
     "Form",
