@@ -50,8 +50,12 @@ def segment(
     cases = [SlideCase(name, name, path, None, mpp) for name, path in zip(names, slides, strict=True)]
     if table is not None:
         cases = _with_patients(cases, table, patient, slide)
-    job = SegmentJob(slide_model(model, predictor), out, default_folder(), choose_device(), probabilities)
-    if segment_slides(job, cases, by_patient=table is not None, workers=workers, say=typer.echo, quiet=quiet):
+    folder = slide_model(model, predictor)
+    job = SegmentJob(folder, out, default_folder(), choose_device(), probabilities)
+    trained = slides_of_training(folder, cases)
+    if segment_slides(
+        job, cases, by_patient=table is not None, workers=workers, trained=trained, say=typer.echo, quiet=quiet
+    ):
         raise typer.Exit(EXIT_CHECK)
 
 
@@ -102,6 +106,15 @@ def slide_model(path: Path, predictor: str | None) -> Path:
     if predictor not in names:
         raise RunError(f"the bundle has no slide predictor {predictor!r}", do=hint(predictor, names))
     return bundle.path / "predictors" / predictor
+
+
+def slides_of_training(model: Path, cases: Sequence[SlideCase]) -> dict[str, str] | None:
+    """Slides of patients that a predictor of a bundle was trained on, and how they are known; None outside a bundle."""
+    from osml.runs.bundle import MANIFEST, open_bundle
+    from osml.study.slides.trained import in_training, training_of
+
+    folder = model.parent.parent
+    return in_training(training_of(open_bundle(folder)), cases) if (folder / MANIFEST).is_file() else None
 
 
 def annotated_slides(path: Path, patient: str, slide: str, annotation: str) -> dict[str, tuple[str, Path]]:

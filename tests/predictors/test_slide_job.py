@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from slide_designs import RECIPE, cases
 
-from osml.errors import InvalidInputError
+from osml.errors import InvalidInputError, OsmlError
 from osml.imaging.slides_classes import PAPER_CLASSES, LabelRaster
 from osml.imaging.slides_geojson import write_geojson
 from osml.imaging.slides_ome import write_ome
@@ -84,6 +86,50 @@ def test_a_broken_slide_stops_no_other(folder: Path, model: Path, tmp_path: Path
     assert any("2 were finished before, 1 failed" in line for line in said)
 
 
+def test_what_a_killed_job_left_is_swept_and_nothing_else(folder: Path, model: Path, tmp_path: Path) -> None:
+    from osml.predictors.slide_job import SegmentJob, segment_slides
+
+    out, (first, *_) = tmp_path / "out", cases(folder)
+    left = out / f".{first.slide}.x1y2.part"
+    left.mkdir(parents=True)
+    (left / "classes.ome.tif").write_bytes(b"half")
+    own = out / ".SLI999-A.x1y2.part"
+    own.mkdir()
+    job = SegmentJob(model, out, tmp_path / "cache", "cpu", False)
+    with FileLock(str(out / ".lock")), pytest.raises(OsmlError, match="another process is writing"):
+        segment_slides(job, [first], by_patient=False, workers=1, quiet=True)
+    assert left.is_dir()
+    segment_slides(job, [first], by_patient=False, workers=1, say=lambda _: None, quiet=True)
+    assert not left.exists()
+    assert own.is_dir()
+    assert rows(out / "slides.csv")[0]["in_training"] == "unknown"
+
+
+def test_patients_of_the_training_are_named(folder: Path, model: Path, tmp_path: Path) -> None:
+    from osml.imaging.slides_job import slide_key
+    from osml.predictors.slide_job import SegmentJob, segment_slides
+    from osml.study.slides.publish import keyed
+    from osml.study.slides.trained import Training, in_training
+
+    first, second, third = cases(folder)
+    # The first is known by its name; the second came under another one, and its twin is the same patient's.
+    renamed, twin = replace(second, patient="X"), replace(third, patient="X")
+    key = b"key"
+    training = Training(key, frozenset(keyed(key, [first.patient])), frozenset(keyed(key, [slide_key(second.path)])))
+    known = in_training(training, [first, renamed, twin])
+    assert known == {first.slide: "by name", second.slide: "by content", third.slide: "by another slide"}
+    assert in_training(training, [replace(third, patient="Y"), replace(first, patient="Z")]) == {}
+
+    said: list[str] = []
+    job = SegmentJob(model, tmp_path / "out", tmp_path / "cache", "cpu", False)
+    segment_slides(
+        job, [first, third], by_patient=True, workers=1, trained={first.slide: "by name"}, say=said.append, quiet=True
+    )
+    assert [row["in_training"] for row in rows(tmp_path / "out/slides.csv")] == ["by name", "no"]
+    assert [row["in_training"] for row in rows(tmp_path / "out/patients.csv")] == ["by name", "no"]
+    assert [line for line in said if "trained on them" in line and first.patient in line]
+
+
 @pytest.mark.full
 def test_a_killed_job_redoes_only_the_unfinished(folder: Path, model: Path, tmp_path: Path) -> None:
     out, slides = tmp_path / "out", [case.path for case in cases(folder)]
@@ -103,6 +149,7 @@ def test_a_killed_job_redoes_only_the_unfinished(folder: Path, model: Path, tmp_
     after = {p.parent.name: p.stat().st_mtime_ns for p in out.glob("*/slide.json")}
     assert set(after) == {case.slide for case in cases(folder)}
     assert {name: after[name] for name in done} == done
+    assert not [path.name for path in out.iterdir() if ".part" in path.name]
 
 
 @pytest.mark.full

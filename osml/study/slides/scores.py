@@ -34,9 +34,10 @@ from osml.schema.model import NumberInput
 from osml.schema.slides import ScoreInput, SlideInput
 from osml.schema.suggest import hint
 from osml.study.slides.measure import rates_of
-from osml.study.slides.publish import TRAINING, keyed
+from osml.study.slides.publish import TRAINING
 from osml.study.slides.table import Lost
 from osml.study.slides.tasks import PrepareTask, prepare_one
+from osml.study.slides.trained import Training, training_of
 
 if TYPE_CHECKING:
     from osml.predictors.slide_prepare import PreparedSlide
@@ -54,9 +55,7 @@ class _Source:
     bundle: Bundle
     name: str
     recipe: SlideRecipe
-    key: bytes
-    patients: frozenset[str]
-    slides: frozenset[str]
+    training: Training
 
 
 def with_scores(loaded: LoadedSchema, say: Say = lambda _: None) -> tuple[LoadedSchema, Table]:
@@ -148,11 +147,7 @@ def _opened(loaded: LoadedSchema, name: str, score: ScoreInput) -> _Source:
             f"{loaded.where('inputs', name, 'output')}: the bundle has no output {score.output!r}",
             do=hint(score.output, outputs),
         )
-    training = bundle.read(TRAINING)
-    return _Source(
-        bundle, names[0], made, bytes.fromhex(training["key"]), frozenset(training["patients"]),
-        frozenset(training["slides"]),
-    )  # fmt: skip
+    return _Source(bundle, names[0], made, training_of(bundle))
 
 
 def _cases(loaded: LoadedSchema, score: ScoreInput, table: Table) -> dict[str, list[SlideCase]]:
@@ -184,9 +179,9 @@ def _trained(cases: Mapping[str, Sequence[SlideCase]], known: Mapping[Path, str]
     """Patients of this study whom the bundle was fitted to → how they are known."""
     out = {}
     for patient, own in cases.items():
-        if set(keyed(source.key, [patient])) & source.patients:
+        if source.training.knows(patient):
             out[patient] = "by name"
-        elif slides := [c.slide for c in own if set(keyed(source.key, [known[c.path]])) & source.slides]:
+        elif slides := [c.slide for c in own if source.training.holds(known[c.path])]:
             out[patient] = f"by slide {slides[0]}, under another name"
     return out
 
