@@ -153,7 +153,7 @@ def finish(
     if schema.report.adds:
         metrics["adds"] = adds(schema, cohort, folds, rows, predictors)
     write_json(run.path / "metrics.json", metrics)
-    publish(loaded, run, {name: chains[name] for name in schema.predictors if name in chains}, metrics)
+    publish(loaded, run, {name: chains[name] for name in schema.predictors if name in chains}, metrics, rows)
     write_csv(run.path / "leaderboard.csv", *with_choice(_header(cohort), lines, selection))
     return Finished(metrics, failed, late_ones)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,28 @@ from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.tabular import Reader
 from osml.runs.bundle import Bundle, fresh_folder, seal
 from osml.runs.directory import RunDirectory
+from osml.runs.store import PredictionRow
 from osml.schema.load import LoadedSchema
 from osml.schema.model import Schema
 from osml.schema.targets import HierarchyTarget, MulticlassTarget
 from osml.serving import golden, links, readers_of, recipe
+from osml.serving.training_counts import NAME as TRAINING
+from osml.serving.training_counts import training_counts
 from osml.stats.terms import design_matrix
 from osml.study.tasks import withheld
 
 
 def publish(
-    loaded: LoadedSchema, run: RunDirectory, chains: Mapping[str, tuple[Chain, Design]], metrics: Mapping[str, Any]
+    loaded: LoadedSchema,
+    run: RunDirectory,
+    chains: Mapping[str, tuple[Chain, Design]],
+    metrics: Mapping[str, Any],
+    rows: Sequence[PredictionRow] = (),
 ) -> Bundle:
     """Write and seal `bundle/` of a run.
 
-    chains : predictor → its final chain and training design (only means over all patients leave it)
+    chains : predictor → its final chain and training design; means and counts of ten patients or more leave it
+    rows : held-out predictions, of which counts are kept
     """
     folder = fresh_folder(run.path / "bundle")
     schema = loaded.schema
@@ -47,10 +55,21 @@ def publish(
             for ending in ("json", "pdf", "svg", "html"):
                 if (source / f"nomogram.{ending}").is_file():
                     atomic_write(place / f"nomogram.{ending}", (source / f"nomogram.{ending}").read_bytes())
+        seen = {} if withheld(schema) else held_out(name, rows)
+        write_json(place / TRAINING, training_counts(schema, name, design.cohort, seen))
         for link, where in links(chain, f"predictors/{name}"):
             write_json(folder / where / "golden.json", golden(link.fitted))
     identity = {"study": schema.name, "seed": schema.validation.seed, "schema_sha256": loaded.digest()}
     return seal(folder, identity | ({"encoders": encoders(readers)} if readers else {}))
+
+
+def held_out(name: str, rows: Sequence[PredictionRow]) -> dict[str, list[float]]:
+    """Column → predictions of a predictor for patients that it had not seen, each unit once."""
+    out: dict[str, list[float]] = {}
+    for row in rows:
+        if row.predictor == name and row.repeat == 0:
+            out.setdefault(row.column, []).append(row.p)
+    return out
 
 
 def encoders(readers: Mapping[str, Reader]) -> list[dict[str, Any]]:
