@@ -15,8 +15,8 @@ from osml.errors import OsmlError, RunError
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Figure, Grid, Results, results_of
 from osml.serving import Model, available_predictors, find_bundles, load, manifest_hash
-from osml.serving.launch import RUN_VARIABLE, TRUST_VARIABLE
-from osml.study.training import REGISTRY_VARIABLE, workspace
+from osml.serving.launch import REGISTRY_VARIABLE, RUN_VARIABLE, TRUST_VARIABLE
+from osml.study.training import workspace
 
 MAX_MODELS = 4
 MAX_ROWS = 40

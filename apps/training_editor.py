@@ -48,7 +48,7 @@ def edit(space: Workspace, job: Job, trust: bool) -> None:
         else:
             _as_form(job, Form(judgement.document, seen, job.facts()["images"]), seen)
     with right:
-        _open_places(text, judgement)
+        _open_places(text, judgement, in_text=view == "YAML")
         if judgement.ready:
             _checked_start(space, job, judgement, seen, trust)
 
@@ -154,8 +154,8 @@ def _models_chosen(job: Job) -> None:
     job.write_text(choose_models(job.text(), st.session_state["train field models"]))
 
 
-def _open_places(text: str, judgement: Judgement) -> None:
-    """How much is open, with lines."""
+def _open_places(text: str, judgement: Judgement, in_text: bool) -> None:
+    """How much is open, with lines; questions that stand in the form are not listed twice."""
     st.header("What is open")
     if judgement.ready:
         st.success("The schema is whole.")
@@ -168,7 +168,7 @@ def _open_places(text: str, judgement: Judgement) -> None:
     if judgement.questions:
         n = len(judgement.questions)
         st.warning(f"{n} question{'s' if n > 1 else ''} to answer")
-        if not judgement.problems:
+        if in_text and not judgement.problems:
             _list(judgement.questions, lines)
 
 

@@ -22,6 +22,7 @@ from osml.study.training import (
 )
 
 _EVERY_S = 2
+_REASONS = 5
 
 
 def at_work(job: Job) -> None:
@@ -81,7 +82,9 @@ def outcome(job: Job, state: State, trust: bool) -> None:
     if board is not None:
         show_grid(board, "Held-out performance")
     if state.outcome["failed"]:
-        st.warning(f"Failed in a fold or at the end: {plain(', '.join(state.outcome['failed']))}. See the failures.")
+        st.warning(f"Failed in a fold or at the end: {plain(', '.join(state.outcome['failed']))}.")
+        for reason in failures(job)[1][:_REASONS]:
+            st.markdown(small(reason))
     if state.outcome["skipped"]:
         st.warning(f"Left out for time: {plain(', '.join(state.outcome['skipped']))}.")
     st.header("Take away")
@@ -91,7 +94,7 @@ def outcome(job: Job, state: State, trust: bool) -> None:
             download("Report", html, "report.html", "text/html")
         download("Report, tables and figures", lambda: results_zip(job), "results.zip", "application/zip")
         if state.outcome["failed"]:
-            download("Failures", failures(job), "failures.csv", "text/csv")
+            download("Failures", failures(job)[0], "failures.csv", "text/csv")
     st.markdown(small("None of these files has a line per patient."))
     _publish(job, trust)
 

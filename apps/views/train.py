@@ -13,6 +13,7 @@ from training_run import at_work, ended, outcome
 from osml.errors import OsmlError
 from osml.nomogram.metadata import NOTICE
 from osml.serving.launch import TRUST_VARIABLE
+from osml.serving.uploads import MAX_BYTES
 from osml.study.training import (
     Job,
     State,
@@ -26,6 +27,7 @@ from osml.study.training import (
     workspace,
 )
 
+TABLE_MB = MAX_BYTES // 2**20
 trust = os.environ.get(TRUST_VARIABLE) == "yes"
 _WORDS = {
     "draft": "not started", "running": "at work", "finished": "finished", "failed": "failed",
@@ -47,10 +49,10 @@ def begin(space: Workspace) -> None:
         "delete the job."
     )
     with st.form("train upload", border=False):
-        table = st.file_uploader("Table: CSV (UTF\\-8), TSV or XLSX")
+        table = st.file_uploader("Table: CSV (UTF\\-8), TSV or XLSX", max_upload_size=TABLE_MB)
         images = st.file_uploader("Images as a ZIP, if there are any; cells of the table name them by file name")
         st.markdown(small("Study numbers only: no names, birth dates, addresses or record numbers."))
-        sent = st.form_submit_button("Upload", type="primary")
+        sent = st.form_submit_button("Read the table", type="primary")
     if not sent:
         return
     if table is None:
@@ -108,6 +110,8 @@ def show(space: Workspace, job: Job) -> None:
     if now.stage == "running":
         at_work(job)
         return
+    facts = job.facts()
+    show_facts([("Study", facts["name"]), ("Table", f"{facts['rows']} rows, {facts['columns']} columns")])
     ended(now)
     view = "Schema"
     if now.stage == "finished":

@@ -8,7 +8,6 @@ from osml.study.training.intake import columns_seen, draft, patient_candidates, 
 from osml.study.training.judge import Checked, Judgement, Remark, check, judge
 from osml.study.training.process import Progress, State, cancel, progress, running, start, state
 from osml.study.training.registry import (
-    REGISTRY_VARIABLE,
     check_name,
     failures,
     publish,
@@ -17,12 +16,10 @@ from osml.study.training.registry import (
     result,
     results_zip,
 )
-from osml.study.training.workspace import WORKSPACE_VARIABLE, Job, Workspace, workspace
+from osml.study.training.workspace import Job, Workspace, workspace
 
 __all__ = [
     "PRESETS",
-    "REGISTRY_VARIABLE",
-    "WORKSPACE_VARIABLE",
     "Checked",
     "Field",
     "Form",

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import re
 import secrets
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from osml.errors import OsmlError, RunError
 from osml.runs.results import Results
 from osml.serving import available_predictors, bundle_folder, load
-from osml.serving.launch import RUN_VARIABLE
+from osml.serving.launch import REGISTRY_VARIABLE, RUN_VARIABLE
 from osml.study.training.process import state
 from osml.study.training.workspace import Job
 
-REGISTRY_VARIABLE = "OSML_APP_REGISTRY"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _RESERVED = {"latest", "bundle", "runs", "jobs"}
 _STAGING = ".publishing"
@@ -75,10 +76,14 @@ def results_zip(job: Job) -> bytes:
     return stream.getvalue()
 
 
-def failures(job: Job) -> str:
-    """Text of failures.csv; its header alone when nothing failed."""
+def failures(job: Job) -> tuple[str, list[str]]:
+    """Text of failures.csv, and the distinct reasons in it, each with how often it was met."""
     file = result(job).path / "failures.csv"
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    if not file.is_file():
+        return "", []
+    text = file.read_text(encoding="utf-8")
+    met = Counter(f"{row['predictor']}: {row['message']}" for row in csv.DictReader(io.StringIO(text)))
+    return text, [f"{reason} ({n} times)" if n > 1 else reason for reason, n in met.most_common()]
 
 
 def check_name(name: str) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from osml.errors import RunError
 from osml.files import atomic_write, read_json, write_json
+from osml.serving.launch import WORKSPACE_VARIABLE
 
-WORKSPACE_VARIABLE = "OSML_APP_WORKSPACE"
 TABLE = "table.csv"
 SCHEMA = "schema.yaml"
 IMAGES = "images"
