@@ -8,12 +8,13 @@ import streamlit as st
 from frame import current_model, current_results, heading, plain, refusals, show_figure, show_grid, small
 
 from osml.runs.results import Grid
-from osml.serving import FormTable
+from osml.serving import measured_of
 
 
 def from_files(one: patient.Patient) -> bool:
-    """Whether pictures came with the form."""
-    return isinstance(one.table, FormTable) and one.table.measured is not None and bool(one.table.measured.shown)
+    """Whether pictures came with the form, or beside the table."""
+    measured = measured_of(one.table, one.row)
+    return measured is not None and bool(measured.shown)
 
 
 model = current_model()

@@ -7,8 +7,12 @@ import patient
 import streamlit as st
 from answers import UNKNOWN, ask, unanswered
 from frame import current_model, download, heading, plain, refusals
+from recording import audited
 
-from osml.serving import read_upload, rows_csv, rows_table
+from osml.cohort.table import Table
+from osml.serving import Row, read_upload, rows_csv, rows_table, table_with_files
+
+MANY = "many patients"
 
 model = current_model()
 heading("Predict", model)
@@ -33,9 +37,14 @@ def one_patient() -> None:
                 st.error(f"Not answered: {plain(', '.join(left_out))}. Fill them in{how}.")
                 return
             cells = {name: "" if text == UNKNOWN else text for name, text in sent.cells.items()}
-            with refusals(), st.spinner("Reading the images …" if sent.files else "Predicting …"):
+            with (
+                refusals(),
+                st.spinner("Reading the images …" if sent.files else "Predicting …"),
+                audited("predict", model, cells, sent.units, sent.files) as told,
+            ):
                 table = model.one_row(cells, sent.units, sent.files or None)
-                patient.remember(model, table, 0, model.predict(table)[0])
+                rows = told.predicted(table, model.predict(table))
+            patient.remember(model, table, 0, rows[0])
         one = patient.current(model)
         if one is None or not one.from_form:
             st.info("Fill in the form and press Predict. Nothing is filled in for you.")
@@ -43,26 +52,64 @@ def one_patient() -> None:
             answer.show(model, one)
 
 
+def read_table_alone() -> tuple[Table, list[Row]] | None:
+    """A table of a model without images, read as soon as it is here."""
+    upload = st.file_uploader("Table of patients", key=f"upload {patient.generation()}")
+    if upload is None:
+        return None
+    with refusals(), audited("predict table", model, upload.getvalue()) as told:
+        table = read_upload(upload.getvalue(), model)
+        rows = told.predicted(table, model.predict(table))
+    return table, rows
+
+
+def read_table_with_files() -> tuple[Table, list[Row]] | None:
+    """A table and the images that its cells name; measured when it is asked for, and kept in this session."""
+    st.markdown(
+        "The images that the table names come with it: several files, or ZIP archives of them. They are matched by the "
+        "file's name, folders left out; a file that no cell names, or a cell without its file, is an error."
+        + (" A cell may name a folder with the slices of one DICOM series." if _volumes() else "")
+    )
+    upload = st.file_uploader("Table of patients", key=f"upload {patient.generation()}")
+    files = st.file_uploader(
+        "Images that the table names", accept_multiple_files=True, key=f"uploads {patient.generation()}"
+    )
+    asked = st.button("Predict all", type="primary", disabled=upload is None)
+    if upload is None:
+        return None
+    given = (model.bundle.model_hash, model.name, upload.file_id, *(one.file_id for one in files))
+    if asked:
+        st.session_state.pop(MANY, None)
+        bar = st.progress(0.0, "Reading the images …")
+        sent = upload.getvalue(), [one.getvalue() for one in files]
+        with refusals(), audited("predict table", model, *sent) as told:
+            table = read_upload(upload.getvalue(), model)
+            named = [(one.name, one.getvalue()) for one in files]
+            table = table_with_files(table, named, model, say=lambda k, n: bar.progress(k / n, f"Patient {k} of {n}"))
+            rows = told.predicted(table, model.predict(table))
+        st.session_state[MANY] = (given, table, rows)
+        bar.empty()
+    kept = st.session_state.get(MANY)
+    return (kept[1], kept[2]) if kept is not None and kept[0] == given else None
+
+
+def _volumes() -> bool:
+    return any(image.kind == "volume" for image in model.images())
+
+
 def many_patients() -> None:
     """A table in, one row out for every row in."""
     id_column = model.schema.cohort.row or model.schema.cohort.patient
-    if model.images():
-        st.info(
-            "This model reads images, and the paths in an uploaded table are not followed. Predict patients one by one "
-            "with their files, or many of them with the command `osml predict`."
-        )
-        return
+    columns = [field.column for field in (*model.form(), *model.images())]
     st.markdown(
         "CSV (UTF\\-8), TSV or XLSX with the columns "
-        + ", ".join(f"**{plain(f.column)}**" for f in model.form())
+        + ", ".join(f"**{plain(column)}**" for column in columns)
         + f" and, if you like, the pseudonym **{plain(id_column)}**. No names, birth dates or other identifiers."
     )
-    upload = st.file_uploader("Table of patients", key=f"upload {patient.generation()}")
-    if upload is None:
+    found = read_table_with_files() if model.images() else read_table_alone()
+    if found is None:
         return
-    with refusals():
-        table = read_upload(upload.getvalue(), model)
-        rows = model.predict(table)
+    table, rows = found
     bad = sum(not row.ok for row in rows)
     st.header("Results")
     st.markdown(

@@ -15,7 +15,8 @@ from osml.serving.model import Model
 from osml.serving.patient_sheet import patient_sheet, sheet_refusal
 from osml.serving.recipe import recipe
 from osml.serving.rows import Row
-from osml.serving.table_pictures import measured_of
+from osml.serving.table_files import table_with_files
+from osml.serving.table_pictures import FilesTable, measured_of
 from osml.serving.uploads import read_upload
 from osml.serving.words import (
     EQUAL_SHARES,
@@ -37,6 +38,7 @@ __all__ = [
     "Curve",
     "Explanation",
     "Field",
+    "FilesTable",
     "FormTable",
     "Gap",
     "ImageField",
@@ -69,5 +71,6 @@ __all__ = [
     "rows_table",
     "sheet_refusal",
     "statement",
+    "table_with_files",
     "undecided_words",
 ]

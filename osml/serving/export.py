@@ -9,9 +9,9 @@ from osml.cohort.table import Table
 from osml.files import csv_text, spreadsheet_safe
 from osml.nomogram.metadata import NOTICE
 from osml.predictors.network import FittedNetwork
-from osml.serving.form import FormTable
 from osml.serving.model import Model
 from osml.serving.rows import Row
+from osml.serving.table_pictures import measured_of
 from osml.serving.words import cautions, statement
 
 
@@ -131,7 +131,8 @@ def record(model: Model, table: Table, row: int = 0) -> dict[str, Any]:
         out["inputs"] = [asdict(answer) for answer in model.answers(table, row)]
         out["explanation"] = asdict(explanation)
         out["scores"] = {label: asdict(one) for label, one in model.explain_scores(table, row)}
-        if isinstance(table, FormTable) and table.measured is not None:
-            out["regions"] = dict(table.measured.regions)
+        measured = measured_of(table, row)
+        if measured is not None:
+            out["regions"] = dict(measured.regions)
         out["not_given"] = [asdict(gap) for gap in model.gaps(table, row)]
     return out

@@ -28,11 +28,13 @@ def row_heat_maps(model: Model, reading: Reading, column: str, root: Path | None
     shown: dict[str, list[Pixels]] = {}
     for image in images:
         name, key = image.source.name, image.source.key
-        if root is None and measured is not None and name in measured.shown:
+        if root is None and measured is not None and name in measured.shown and key in measured.pixels:
             pixels[key] = list(measured.pixels[key])
             shown[name] = [from_png(raw) for raw in measured.shown[name]]
         elif root is not None:
             pixels[key] = shown[name] = _again(model, reading, image, root)
+    if not pixels:
+        return ()
     unit = reading.cohort([0])
     labels = {name: model.label(name) for name in fitted.images}
     return heat_maps(fitted, unit, column, images, pixels, shown, model.encoders, labels)

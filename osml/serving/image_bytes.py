@@ -35,7 +35,7 @@ _META_BYTES = {
 }  # fmt: skip
 _KNOWN = {
     b"%PDF": "a PDF",
-    b"PK\x03\x04": "an archive; DICOM slices are not read here, convert them to NIfTI",
+    b"PK\x03\x04": "an archive",
     b"BZh": "compressed with bzip2",
     b"\xd0\xcf\x11\xe0": "an Office file",
 }
@@ -86,7 +86,7 @@ def checked(raw: bytes, kind: str) -> tuple[bytes, str]:
 def _unknown(raw: bytes, wanted: str) -> str:
     known = next((words for start, words in _KNOWN.items() if raw.startswith(start)), "")
     if raw[128:132] == b"DICM":
-        known = "a DICOM file; convert the series to NIfTI"
+        known = "a DICOM file"
     return f"the file is {known}" if known else f"the file is not {wanted}"
 
 

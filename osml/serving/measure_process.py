@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     first = {key: [names[0]] for key, names in files.items()}
     answer: dict[str, Any] = {"tables": {}, "unusable": [], "regions": {}, "pictures": {}, "images": {}, "shown": {}}
     try:
-        answer["unusable"] = _burned_in(folder, files)
+        answer["unusable"] = _refused(folder, files, job["most_voxels"])
         if not answer["unusable"] and job["names"]:
             answer |= _radiomics(folder, schema, job["names"], first)
         if not answer["unusable"]:
@@ -47,23 +47,37 @@ def main(folder: Path) -> None:
     write_json(folder / "answer.json", answer)
 
 
-def _burned_in(folder: Path, files: dict[str, list[str]]) -> list[dict[str, str]]:
-    """DICOM files that say that text, perhaps a name, is part of the picture."""
+def _refused(folder: Path, files: dict[str, list[str]], most_voxels: int) -> list[dict[str, str]]:
+    """DICOM files of a class that is not read, of too many voxels, or with text, perhaps a name, in the picture."""
     out = []
     for key, names in files.items():
-        for name in names:
-            if not name.endswith(".dcm"):
-                continue
-            from osml.imaging.dicom import BURNED_IN, notes, read_header
+        found = [path for name in names for path in _dicom_files(folder / name)]
+        if not found:
+            continue
+        from osml.imaging.dicom import BURNED_IN, notes, read_header, whole
+        from osml.imaging.dicom_allowed import check_allowed
 
-            try:
-                found = notes(read_header(folder / name))
-            except ImagingError as error:
-                out.append({"input": key, "reason": error.reason, "detail": _bare(folder, error.what)})
-                continue
-            if BURNED_IN in found:
-                out.append({"input": key, "reason": "burned_in", "detail": f"{BURNED_IN}; export it without"})
+        voxels = 0
+        try:
+            for path in found:
+                header = read_header(path)
+                check_allowed(path, header)
+                voxels += whole(header, "Rows") * whole(header, "Columns") * whole(header, "NumberOfFrames", 1)
+                if BURNED_IN in notes(header):
+                    out.append({"input": key, "reason": "burned_in", "detail": f"{BURNED_IN}; export it without"})
+                    break
+        except ImagingError as error:
+            out.append({"input": key, "reason": error.reason, "detail": _bare(folder, error.what)})
+            continue
+        if voxels > most_voxels:
+            words = f"{voxels:,} voxels are declared; at most {most_voxels:,} are read"
+            out.append({"input": key, "reason": "too_large", "detail": words})
     return out
+
+
+def _dicom_files(path: Path) -> list[Path]:
+    """A DICOM file, or those of a series."""
+    return sorted(path.iterdir()) if path.is_dir() else [path] if path.suffix == ".dcm" else []
 
 
 def _bare(folder: Path, text: str) -> str:

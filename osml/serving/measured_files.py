@@ -21,7 +21,7 @@ import numpy as np
 
 import osml
 from osml.cohort.cohort import FeatureTable
-from osml.errors import OsmlError, TableError
+from osml.errors import ArchiveError, OsmlError, TableError
 from osml.features import Features, Unusable, used_radiomics
 from osml.files import read_json, write_json
 from osml.imaging.errors import ImagingError, UnreadableError
@@ -30,11 +30,11 @@ from osml.schema.model import Schema
 from osml.schema.suggest import hint
 from osml.serving.encoders import EncoderShelf, NetworkImage, network_images, read_pictures
 from osml.serving.form import ImageField, image_fields
-from osml.serving.image_bytes import MAX_BYTES, MAX_PIXELS, checked
+from osml.serving.image_bytes import MAX_PIXELS, MAX_VOXELS
 from osml.serving.measured import Measured, Pixels, joined, nothing_measured
+from osml.serving.received import File, may_be_series, received
 
 TIMEOUT_S = 300.0
-File = bytes | Path
 Files = Mapping[str, File | Sequence[File]]
 
 
@@ -45,8 +45,8 @@ def measure_files(
 
     Parameters
     ----------
-    images : `input`, `input.mask`, `input.body` → content or path of a file, several where the input allows it; their
-        names play no part
+    images : `input`, `input.mask`, `input.body` → content or path of a file, several where the input allows it; of a
+        volume also the slices of a DICOM series, or a ZIP archive of them; names play no part
     timeout_s : after which reading and measuring are stopped
 
     Raises
@@ -72,17 +72,22 @@ def measure_files(
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         try:
-            files = {
-                key: [_received(folder, f"{key}.{k}" if k else key, fields[key], f) for k, f in enumerate(found)]
-                for key, found in given.items()
-            }
+            files = {key: received(folder, fields[key], found) for key, found in given.items()}
         except ImagingError as error:
             return Measured({}, {0: error.what})
+        except ArchiveError as error:
+            return Measured({}, {0: f"{', '.join(sources)}: {error.what}"})
         pictures = [
             {"key": image.source.key, "input": image.source.name, **_size(image, encoder)}
             for image, encoder in zip(wanted, encoders, strict=True)
         ]
-        job = {"schema": schema.model_dump(mode="json"), "names": names, "files": files, "pictures": pictures}
+        job: dict[str, Any] = {
+            "schema": schema.model_dump(mode="json"),
+            "names": names,
+            "files": files,
+            "pictures": pictures,
+            "most_voxels": MAX_VOXELS,
+        }
         write_json(folder / "job.json", job)
         failure = _run(folder, timeout_s)
         if failure:
@@ -118,7 +123,8 @@ def _listed(value: File | Sequence[File]) -> list[File]:
 def _absent(fields: Mapping[str, ImageField], given: Mapping[str, list[File]]) -> str:
     """Why the files that were given are too few or too many, or ""."""
     for key, files in given.items():
-        if len(files) > 1 and not fields[key].several:
+        series = fields[key].kind == "volume" and may_be_series(files)
+        if len(files) > 1 and not fields[key].several and not series:
             return f"{key}: {len(files)} files are given; one is read"
     absent = []
     for key, field in fields.items():
@@ -137,21 +143,6 @@ def _size(image: NetworkImage, encoder: Any) -> dict[str, Any]:
         return {"size": stored_size(encoder.size), "interpolation": encoder.interpolation}
     native = image.plan.embedding().scale == "native"
     return {"size": None if native else encoder.size, "interpolation": encoder.interpolation}
-
-
-def _received(folder: Path, name: str, field: ImageField, given: File) -> str:
-    """Check one file and write it under a name of our own."""
-    key = field.key
-    if isinstance(given, Path) and not given.is_file():
-        raise UnreadableError(f"{key}: no file at {given}")
-    if isinstance(given, Path) and given.stat().st_size > MAX_BYTES:
-        raise UnreadableError(f"{key}: {given} is larger than {MAX_BYTES // 2**20} MB")
-    try:
-        raw, suffix = checked(given if isinstance(given, bytes) else given.read_bytes(), field.kind)
-    except ImagingError as error:
-        raise type(error)(f"{key}: {error.what}", why=error.why, do=error.do) from None
-    (folder / f"{name}{suffix}").write_bytes(raw)
-    return f"{name}{suffix}"
 
 
 def _run(folder: Path, timeout_s: float) -> str:

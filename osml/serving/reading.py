@@ -21,6 +21,7 @@ from osml.serving.form import (
     NOT_GIVEN,
     SITE,
     FormTable,
+    ImageField,
     form_schema,
     image_fields,
     needed_inputs,
@@ -29,6 +30,7 @@ from osml.serving.form import (
     sites,
 )
 from osml.serving.measured import Measured, Wanted, measure_rows, nothing_measured, score_features
+from osml.serving.table_pictures import FilesTable, gathered_measures
 from osml.serving.units import OK, Units, each_row, gathered, share_faults, spread_faults, unit_paths
 
 NO_IMAGE = "needs {}: no file is given"
@@ -86,8 +88,8 @@ def read_rows(schema: Schema, chain: Chain, table: Table, root: Path | None, she
     """
     form = isinstance(table, FormTable)
     wanted, images = needed_inputs(schema, chain.name), image_fields(schema, chain.name)
-    follow = root is not None and not form
-    sources = sorted({image.key for image in images if image.key in schema.inputs}) if follow else []
+    follow = isinstance(table, FilesTable) or (root is not None and not form)
+    sources = _sources(schema, images) if follow else []
     reading = reading_schema(schema, chain.name)
     parsed = parse_inputs(form_schema(reading) if form else reading, table, _where, [*wanted, *sources])
     units = each_row(len(table.rows)) if form else gathered(schema, table, sources)
@@ -105,6 +107,28 @@ def read_rows(schema: Schema, chain: Chain, table: Table, root: Path | None, she
         status[units.first[u]] = why
     share_faults(table, units, status)
     return Reading(parsed, site, measured, tuple(status), units, cells.per_row)
+
+
+def row_files(schema: Schema, chain: Chain, table: Table) -> tuple[Units, dict[str, list[tuple[str, ...]]], list[str]]:
+    """Units of a table that names images; cells of each image and mask of every unit; status of each row's cells."""
+    images = image_fields(schema, chain.name)
+    sources, wanted = _sources(schema, images), needed_inputs(schema, chain.name)
+    parsed = parse_inputs(reading_schema(schema, chain.name), table, _where, [*wanted, *sources])
+    units = gathered(schema, table, sources)
+    status = _cells(parsed, len(table.rows), wanted, schema.missing == "impute", True)
+    spread_faults(schema, table, parsed, units, status)
+    files: dict[str, list[tuple[str, ...]]] = {}
+    for image in images:
+        if image.key in schema.inputs:
+            files[image.key] = unit_paths(schema, parsed, units, image.key)
+        else:
+            cells = parsed.files[image.key]
+            files[image.key] = [(cells[i],) if cells[i] else () for i in units.first]
+    return units, files, status
+
+
+def _sources(schema: Schema, images: Sequence[ImageField]) -> list[str]:
+    return sorted({image.key for image in images if image.key in schema.inputs})
 
 
 def _measured(
@@ -135,6 +159,10 @@ def _measured(
         found = nothing_measured(schema, chain) if found is None and not names else found
         lost |= {} if found is None else found.lost
         chosen = list(range(len(units)))
+    elif isinstance(table, FilesTable):
+        parts = [table.measured.get(table.lines[units.first[u]]) for u in readable]
+        found = gathered_measures(schema, chain, parts)
+        lost, chosen = {readable[k]: why for k, why in found.lost.items()}, readable
     elif root is None:
         words = names or " and ".join(schema.inputs[name].label or name for name in optional)
         lost, chosen = dict.fromkeys(readable, NOT_FOLLOWED.format(words)), []

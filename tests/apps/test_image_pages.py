@@ -109,12 +109,20 @@ def test_a_file_that_is_no_image_is_answered_in_words(run: Path, monkeypatch: py
     assert "###" not in words(app)
 
 
-def test_a_table_is_not_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_volumes_comes_with_its_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run.parents[2]
+    table = read_table(folder / "table.csv")
+    lines = (folder / "table.csv").read_text(encoding="utf-8").splitlines()[:3]
+    names = [table.column(column)[row] for row in range(2) for column in ("t1", "t1_mask")]
     app = opened(monkeypatch, run, "radscore")
     app.segmented_control[0].set_value("A table").run()
+    app.file_uploader[0].set_value(("new.csv", "\n".join(lines).encode(), "text/csv"))
+    app.file_uploader[1].set_value([(Path(n).name, (folder / n).read_bytes(), "application/gzip") for n in names])
+    app = press(app.run(), "Predict all")
     assert not app.exception
-    assert not app.file_uploader
-    assert "the paths in an uploaded table are not followed" in words(app)
+    assert not app.error
+    expected = load(run, "radscore").predict(table, root=folder)[:2]
+    assert app.dataframe[0].value["risk: bad"].tolist() == pytest.approx([row.p[0] for row in expected], abs=1e-6)
 
 
 def test_a_model_without_images_has_no_uploader(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,3 +181,46 @@ def test_no_weights_is_said_in_words(xray: Path, tmp_path: Path, monkeypatch: py
     assert not app.exception
     assert "are not on this machine" in errors(app)
     assert "###" not in words(app)
+
+
+def table_of(run: Path, n: int) -> tuple[bytes, list[tuple[str, bytes, str]]]:
+    """The first rows of the study's table, and the pictures that they name."""
+    folder = run.parents[2]
+    lines = (folder / "table.csv").read_text(encoding="utf-8").splitlines()[: n + 1]
+    names = [name for name in read_table(folder / "table.csv").column("file")[:n] if name]
+    return "\n".join(lines).encode(), [(Path(n).name, (folder / n).read_bytes(), "image/png") for n in names]
+
+
+def test_a_table_comes_with_its_pictures(xray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, files = table_of(xray, 3)
+    app = opened(monkeypatch, xray, "fused")
+    app.segmented_control[0].set_value("A table").run()
+    assert [w.label for w in app.file_uploader] == ["Table of patients", "Images that the table names"]
+    app.file_uploader[0].set_value(("new.csv", raw, "text/csv"))
+    app.file_uploader[1].set_value(files[:1])
+    app = press(app.run(), "Predict all")
+    assert not app.exception
+    assert "cells without a file: line 3, file" in errors(app)
+    app.file_uploader[1].set_value([*files, ("<b>../../x.png", files[0][1], "image/png")])
+    app = press(app.run(), "Predict all")
+    assert "files that no cell names: 'x.png'" in errors(app)
+    app.file_uploader[1].set_value(files)
+    app = press(app.run(), "Predict all")
+    assert not app.exception
+    assert not app.error
+    assert "3 of 3 rows predicted" in words(app)
+    folder = xray.parents[2]
+    table = read_table(folder / "table.csv")
+    model = load(xray, "fused")
+    cut = type(table)("t", table.columns, table.rows[:3], table.lines[:3], "")
+    expected = model.predict(cut, root=folder)
+    shown_rows = app.dataframe[0].value
+    assert shown_rows["risk: bad"].tolist() == pytest.approx([row.p[0] for row in expected], abs=1e-6)
+    box = next(box for box in app.selectbox if box.label == "Show one patient")
+    box.set_value(1)
+    app = app.run()
+    assert f"### {100 * expected[1].p[0]:.0f} %" in words(app)
+    assert "Sheet of this patient (PDF)" in [b.label for b in app.download_button]
+    app = press(app, "Clear patient data")
+    assert "many patients" not in app.session_state
+    assert not app.dataframe

@@ -76,8 +76,8 @@ def test_a_volume_is_known_by_its_content(raw: bytes, suffix: str) -> None:
     [
         (b"", UnreadableError, "is empty"),
         (b"%PDF-1.7", UnreadableError, "is a PDF"),
-        (b"PK\x03\x04 slices", UnreadableError, "an archive; DICOM slices are not read here"),
-        (bytes(128) + b"DICM", UnreadableError, "a DICOM file; convert the series"),
+        (b"PK\x03\x04 slices", UnreadableError, "the file is an archive"),
+        (bytes(128) + b"DICM", UnreadableError, "the file is a DICOM file"),
         (b"age,sex\n1,2\n", UnreadableError, r"is not NIfTI \(\.nii, \.nii\.gz\), NRRD"),
         (b"\x89PNG\r\n", UnreadableError, "is not NIfTI"),
         (nifti(magic=b"ni1\0"), UnreadableError, "names a second file"),
@@ -124,7 +124,7 @@ def test_a_large_file_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None
 def test_pictures_and_volumes_are_told_apart() -> None:
     assert checked(b"\x89PNG\r\n", "image")[1] == ".png"
     assert checked(bytes(128) + b"DICM", "image")[1] == ".dcm"
-    with pytest.raises(UnreadableError, match="a DICOM file; convert the series to NIfTI"):
+    with pytest.raises(UnreadableError, match="the file is a DICOM file"):
         checked(bytes(128) + b"DICM", "volume")
     with pytest.raises(UnreadableError, match="is not PNG, JPEG, TIFF or DICOM"):
         checked(nifti(), "image")
