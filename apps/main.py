@@ -24,6 +24,7 @@ page = st.navigation(
         st.Page("views/performance.py", title="Performance"),
         st.Page("views/explain.py", title="Explain"),
         st.Page("views/cohort.py", title="Cohort"),
+        st.Page("views/drift.py", title="Drift"),
         st.Page("views/model_card.py", title="Model card"),
         train,
     ]
