@@ -106,7 +106,9 @@ def start(
 
 
 def running(job: Job) -> bool:
-    """Whether a process, or one of its workers, is at work on the job."""
+    """Whether a process, or one of its workers, is at work on the job; not on one that was deleted."""
+    if not job.path.is_dir():
+        return False
     with _held(job.path / LOCK, tries=1) as own:
         return own is None
 
