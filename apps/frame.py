@@ -11,11 +11,12 @@ from pathlib import Path
 import streamlit as st
 from recording import recorder
 
-from osml.errors import OsmlError, RunError
+from osml.errors import OsmlError, RunError, VerificationError
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Figure, Grid, Results, results_of
 from osml.serving import Model, available_predictors, find_bundles, load, manifest_hash
 from osml.serving.launch import REGISTRY_VARIABLE, RUN_VARIABLE, TRUST_VARIABLE
+from osml.serving.registry import published
 from osml.study.training import workspace
 
 MAX_MODELS = 4
@@ -58,6 +59,8 @@ def choose_model() -> Model | None:
         bundles = _bundles()
         if not bundles:
             return None
+        if len(bundles) > 1:
+            bundles = _sound(bundles)
         names = {bundle: _study(bundle) for bundle in bundles}
         bundle = bundles[0]
         if len(bundles) > 1:
@@ -87,6 +90,31 @@ def _bundles() -> tuple[Path, ...]:
     if not found and missing is not None and workspace() is None:
         raise missing
     return tuple(found)
+
+
+def _sound(bundles: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those that can be verified; of the others the sidebar says why, and they do not stop the rest."""
+    reasons = {bundle: _refused(str(bundle), _signature(bundle)) for bundle in bundles}
+    bad = [bundle for bundle in bundles if reasons[bundle]]
+    if len(bad) == len(bundles):
+        raise VerificationError(f"no bundle can be served: {reasons[bad[0]]}", do="`osml registry` lists all of them.")
+    if bad:
+        with st.sidebar.expander(f"Refused: {len(bad)}"):
+            show_facts(
+                [(bundle.parent.name if bundle.name == "bundle" else bundle.name, reasons[bundle]) for bundle in bad]
+            )
+    return tuple(bundle for bundle in bundles if not reasons[bundle])
+
+
+@st.cache_data(max_entries=200, show_spinner="Verifying the bundles …")
+def _refused(folder: str, signature: str) -> str:
+    # `signature` is part of the key: files that were touched are verified again.
+    return published(Path(folder)).refused
+
+
+def _signature(bundle: Path) -> str:
+    found = [(file, file.lstat()) for file in sorted(bundle.rglob("*"))]
+    return repr([(str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for file, stat in found])
 
 
 def _study(bundle: Path) -> str:

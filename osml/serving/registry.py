@@ -44,13 +44,13 @@ def list_registry(folder: str | Path, *, replay: bool = False, trust: bool = Fal
     RunError
         There is no bundle at all.
     """
-    root = Path(folder)
-    return [_published(root, path, replay, trust) for path in find_bundles(root)]
+    return [published(path, replay=replay, trust=trust) for path in find_bundles(folder)]
 
 
-def _published(root: Path, path: Path, replay: bool, trust: bool) -> Published:
-    inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-1:]
-    name = inside[0] if inside else root.name
+def published(path: Path, *, replay: bool = False, trust: bool = False) -> Published:
+    """What a registry says of one bundle; never raises because of what is in it."""
+    name = path.parent.parent.name if path.parent.name == "latest" else path.parent.name
+    name = name if path.name == "bundle" else path.name
     made = datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC).strftime("%Y-%m-%d")
     try:
         bundle = open_bundle(path)
