@@ -230,3 +230,33 @@ def test_a_damaged_bundle_does_not_stop_the_others(run: Path, tmp_path: Path, mo
     assert "model.json was changed" in "".join(str(block.value) for block in app.markdown).replace("\\", "")
     assert not app.exception
     assert app.text_input
+
+
+# Drift
+
+
+def test_the_drift_page_waits_for_twenty_and_then_answers(run: Path, log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = choose_table(visit(monkeypatch, run), table(19))
+    app.switch_page("views/drift.py").run()
+    assert not app.exception
+    assert "Fewer than 20 predictions" in "".join(block.value for block in app.info)
+    assert not app.table
+    app.switch_page("views/predict.py").run()
+    app = choose_table(app, table(80))
+    app.switch_page("views/drift.py").run()
+    assert not app.exception
+    text = "".join(str(block.value) for block in app.markdown)
+    assert "Inputs look like training" in text
+    assert "It does not say that predictions are worse" in text
+    assert "99" in text  # 19 and 80
+    overview = app.table[0].value
+    assert {"Age", "Marker", "Sex"} <= set(overview["Input"])
+    assert "Period" in [box.label for box in app.selectbox]
+
+
+def test_without_a_log_the_drift_page_says_why_it_is_empty(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(AUDIT_VARIABLE, "none")
+    app = visit(monkeypatch, run)
+    app.switch_page("views/drift.py").run()
+    assert not app.exception
+    assert "Nothing is counted" in "".join(block.value for block in app.info)
