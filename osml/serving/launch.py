@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,11 +121,14 @@ def serve_app(
         url=settings.url,
     )  # fmt: skip
     with subprocess.Popen(command, env=environment) as process:
+        # A service manager ends this process; the server must not live on alone.
+        signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
         try:
-            return process.wait()
+            code = process.wait()
         except KeyboardInterrupt:
             process.terminate()
-            return process.wait()
+            code = process.wait()
+    return 0 if code == -signal.SIGTERM else code
 
 
 def app_environment(settings: AppSettings, *, trust: bool = False) -> dict[str, str]:
