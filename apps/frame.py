@@ -14,7 +14,17 @@ from recording import recorder
 from osml.errors import OsmlError, RunError, VerificationError
 from osml.nomogram.metadata import NOTICE
 from osml.runs.results import Figure, Grid, Results, results_of
-from osml.serving import Model, available_predictors, find_bundles, load, manifest_hash
+from osml.serving import (
+    Model,
+    RegionModel,
+    available_predictors,
+    find_bundles,
+    is_region,
+    load,
+    load_region,
+    manifest_hash,
+    region_predictors,
+)
 from osml.serving.launch import REGISTRY_VARIABLE, RUN_VARIABLE, TRUST_VARIABLE
 from osml.serving.registry import published
 from osml.study.training import workspace
@@ -50,7 +60,12 @@ def _loaded(folder: str, manifest: str, predictor: str, trust: bool) -> Model:
     return load(folder, predictor, trust=trust)
 
 
-def choose_model() -> Model | None:
+@st.cache_resource(max_entries=MAX_MODELS, show_spinner="Verifying the bundle …")
+def _loaded_region(folder: str, manifest: str, predictor: str) -> RegionModel:
+    return load_region(folder, predictor)
+
+
+def choose_model() -> Model | RegionModel | None:
     """The model chosen in the sidebar; the page stops with words when there is none that can be trusted.
 
     None when there is no model yet and the app was started to train one.
@@ -67,11 +82,14 @@ def choose_model() -> Model | None:
             bundle = st.sidebar.selectbox("Study", bundles, format_func=lambda b: plain(names[b]))
         else:
             st.sidebar.markdown(f"**Study** {plain(names[bundle])}")
-        predictors = available_predictors(bundle)
+        region = is_region(bundle)
+        predictors = region_predictors(bundle) if region else available_predictors(bundle)
         if not predictors:
             st.error("This run has no model: every predictor failed.")
             st.stop()
         predictor = st.sidebar.selectbox("Model", predictors, format_func=plain, key=f"model of {bundle}")
+        if region:
+            return _loaded_region(str(bundle), manifest_hash(bundle), predictor)
         trust = os.environ.get(TRUST_VARIABLE) == "yes"
         return _loaded(str(bundle), manifest_hash(bundle), predictor, trust)
     raise AssertionError("refusals() stops the page")
@@ -130,12 +148,18 @@ def current_model() -> Model:
     return model
 
 
+def current_region() -> RegionModel | None:
+    """The chosen model, where it maps tissue on slides."""
+    model = st.session_state["model"]
+    return model if isinstance(model, RegionModel) else None
+
+
 def current_results() -> Results | None:
     """The run's folder, when the bundle lies in one."""
-    return results_of(current_model().bundle.path)
+    return results_of(st.session_state["model"].bundle.path)
 
 
-def heading(title: str, model: Model) -> None:
+def heading(title: str, model: Model | RegionModel) -> None:
     """Top of every page: the notices, the title, and the model it is about."""
     st.markdown(f"**{plain(NOTICE)}**")
     if model.facts["synthetic"]:

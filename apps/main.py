@@ -7,6 +7,8 @@ from frame import choose_model
 from guard import require_login
 from patient import clear_button, keep_answers
 
+from osml.serving import RegionModel
+
 st.set_page_config(page_title="osml", layout="wide")
 require_login()
 model = choose_model()
@@ -15,18 +17,23 @@ clear_button()
 keep_answers()
 train = st.Page("views/train.py", title="Train", default=model is None)
 # Not in a folder called `pages`: until a session's second run Streamlit would open such files without this one.
-page = st.navigation(
-    [train]  # nothing is published yet
-    if model is None
-    else [
+cohort, card = st.Page("views/cohort.py", title="Cohort"), st.Page("views/model_card.py", title="Model card")
+performance = st.Page("views/performance.py", title="Performance")
+if model is None:
+    pages = [train]  # nothing is published yet
+elif isinstance(model, RegionModel):
+    pages = [st.Page("views/slides.py", title="Slides", default=True), performance, cohort, card, train]
+else:
+    pages = [
         st.Page("views/predict.py", title="Predict", default=True),
         st.Page("views/nomogram.py", title="Nomogram"),
-        st.Page("views/performance.py", title="Performance"),
+        performance,
         st.Page("views/explain.py", title="Explain"),
-        st.Page("views/cohort.py", title="Cohort"),
+        cohort,
+        st.Page("views/slides.py", title="Slides"),
         st.Page("views/drift.py", title="Drift"),
-        st.Page("views/model_card.py", title="Model card"),
+        card,
         train,
     ]
-)
+page = st.navigation(pages)
 page.run()

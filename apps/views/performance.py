@@ -9,6 +9,7 @@ import charts
 import streamlit as st
 from frame import (
     current_model,
+    current_region,
     current_results,
     heading,
     plain,
@@ -19,6 +20,7 @@ from frame import (
     show_grid,
     small,
 )
+from region_pages import show_performance
 
 from osml.runs.results import Figure, Grid
 
@@ -141,6 +143,11 @@ def show_plan(plan: dict[str, Any] | None, failed: list[dict[str, Any]] | None) 
             st.markdown("Nothing failed.")
 
 
+region = current_region()
+if region is not None:
+    heading("Performance", region)
+    show_performance(region, current_results())
+    st.stop()
 model = current_model()
 heading("Performance", model)
 st.markdown(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,22 +57,38 @@ def class_overlay(
     skip : names of classes that are not coloured (background)
     """
     base = thumbnail(view, side)
-    height, width = base.shape[:2]
+    width = base.shape[1]
     step = view.scale * view.pixels.shape[1] / width / raster.scale
-    row = np.minimum(((np.arange(height) + 0.5) * step).astype(int), raster.labels.shape[0] - 1)
-    column = np.minimum(((np.arange(width) + 0.5) * step).astype(int), raster.labels.shape[1] - 1)
-    labels = raster.labels[row[:, None], column]
+    out = painted(base, raster.labels, (0.0, 0.0), step, classes, opacity, skip)
+    return np.concatenate([out, class_key(width, classes)], axis=0)
+
+
+def painted(
+    base: Pixels, labels: NDArray[np.uint8], corner: tuple[float, float], step: float, classes: Sequence[SlideClass],
+    opacity: float, skip: Collection[str] = (),
+) -> Pixels:  # fmt: skip
+    """A picture with the classes below it in colour.
+
+    Parameters
+    ----------
+    labels : class map of the whole slide
+    corner : where the picture's corner lies on the map, x and y in its cells
+    step : cells per pixel of the picture
+    """
+    height, width = base.shape[:2]
+    row = np.clip((corner[1] + (np.arange(height) + 0.5) * step).astype(int), 0, labels.shape[0] - 1)
+    column = np.clip((corner[0] + (np.arange(width) + 0.5) * step).astype(int), 0, labels.shape[1] - 1)
+    found = labels[row[:, None], column]
     colours = np.zeros((NOTHING + 1, 3), dtype=np.float32)
     share = np.zeros(NOTHING + 1, dtype=np.float32)
     for number, kind in enumerate(classes):
         colours[number] = kind.colour
         share[number] = 0.0 if kind.name in skip else opacity
-    weight = share[labels][..., None]
-    out = np.rint(base * (1 - weight) + colours[labels] * weight).astype(np.uint8)
-    return np.concatenate([out, _key(width, classes)], axis=0)
+    weight = share[found][..., None]
+    return np.rint(base * (1 - weight) + colours[found] * weight).astype(np.uint8)
 
 
-def _key(width: int, classes: Sequence[SlideClass]) -> Pixels:
+def class_key(width: int, classes: Sequence[SlideClass]) -> Pixels:
     """A strip with a patch of each colour and its words, in as many lines as it takes."""
     from PIL import Image, ImageDraw, ImageFont
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,8 +58,9 @@ class SlideResult:
 
 
 def segment_slide(
-    fitted: FittedSlide, case: SlideCase, out: Path, *, cache: Path | None, device: str, probabilities: bool = False
-) -> SlideResult:
+    fitted: FittedSlide, case: SlideCase, out: Path, *, cache: Path | None, device: str, probabilities: bool = False,
+    stage: Callable[[str], None] = lambda words: None,
+) -> SlideResult:  # fmt: skip
     """Segment one slide into the folder `out`; an annotation is not looked at.
 
     Parameters
@@ -67,6 +68,7 @@ def segment_slide(
     cache : for tile vectors, so that another predictor with the same encoder need not look at the slide again; None:
         nothing is kept
     probabilities : also write those of every class and cell, as bytes (255 is 1)
+    stage : told what begins
 
     Notes
     -----
@@ -82,13 +84,17 @@ def segment_slide(
     recipe = fitted.recipe
     bare = SlideCase(case.slide, case.patient, case.path, None, case.mpp)
     encoder = fitted.encoder() if recipe.encoder.tune == "frozen" else None
+    stage("tissue and tiles")
     with _cache(cache) as place:
         prepared = prepare_slide(bare, recipe, cache=place, device=device, encoder=encoder)
         with whole_folder(out) as made:
             shape = (len(recipe.classes), *prepared.frame.shape)
             with maps_on_disk(made, shape, 2) as (coarse, refined):
+                stage("classes of the tiles")
                 fitted.coarse(prepared, device=device, out=coarse)
+                stage("refining the map")
                 fitted.refined(prepared, device=device, coarse=coarse, out=refined)
+                stage("areas, outlines and pictures")
                 labels = most_probable(refined)
                 if probabilities:
                     _write_probabilities(made / PROBABILITIES, refined, prepared, recipe)

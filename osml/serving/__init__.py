@@ -14,7 +14,31 @@ from osml.serving.loading import available_predictors, bundle_folder, find_bundl
 from osml.serving.model import Model
 from osml.serving.patient_sheet import patient_sheet, sheet_refusal
 from osml.serving.recipe import recipe
+from osml.serving.regions import (
+    NOT_A_REPORT,
+    RegionModel,
+    class_grid,
+    is_region,
+    load_region,
+    refiner_grid,
+    region_predictors,
+    region_rows,
+)
 from osml.serving.rows import Row
+from osml.serving.slide_jobs import SlideJob, SlideJobs
+from osml.serving.slide_roots import chosen_slide, list_slides, slide_root
+from osml.serving.slide_view import (
+    FILES,
+    ZOOM_MM,
+    SegmentedSlide,
+    area_grid,
+    finished,
+    look,
+    necrosis_words,
+    overlay,
+    region_box,
+    trained_on,
+)
 from osml.serving.table_files import table_with_files
 from osml.serving.table_pictures import FilesTable, measured_of
 from osml.serving.uploads import read_upload
@@ -32,7 +56,10 @@ from osml.serving.words import (
 
 __all__ = [
     "EQUAL_SHARES",
+    "FILES",
+    "NOT_A_REPORT",
     "SITE",
+    "ZOOM_MM",
     "Answer",
     "Contribution",
     "Curve",
@@ -43,20 +70,34 @@ __all__ = [
     "Gap",
     "ImageField",
     "Model",
+    "RegionModel",
     "Row",
+    "SegmentedSlide",
+    "SlideJob",
+    "SlideJobs",
+    "area_grid",
     "available_predictors",
     "bundle_folder",
+    "chosen_slide",
+    "class_grid",
     "fact_rows",
     "find_bundles",
+    "finished",
     "frequency_words",
     "golden",
     "in_hundred",
     "interval_words",
+    "is_region",
     "links",
+    "list_slides",
     "load",
+    "load_region",
+    "look",
     "manifest_hash",
     "measured_of",
+    "necrosis_words",
     "needed_inputs",
+    "overlay",
     "patient_sheet",
     "patients_csv",
     "patients_table",
@@ -66,11 +107,17 @@ __all__ = [
     "readers_of",
     "recipe",
     "record",
+    "refiner_grid",
+    "region_box",
+    "region_predictors",
+    "region_rows",
     "risk_words",
     "rows_csv",
     "rows_table",
     "sheet_refusal",
+    "slide_root",
     "statement",
     "table_with_files",
+    "trained_on",
     "undecided_words",
 ]

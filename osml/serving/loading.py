@@ -47,7 +47,7 @@ def load(path: str | Path, predictor: str | None = None, *, trust: bool = False)
             "this bundle maps tissue on whole slides; it predicts no table of patients",
             do="Map slides with `osml slide segment`, or take its rates into a study by an input of `kind: score`.",
         )
-    schema = _schema(bundle)
+    schema = read_schema(bundle)
     files = bundle.manifest["files"]
     available = _available(bundle, schema)
     if predictor is None:
@@ -85,7 +85,7 @@ def load(path: str | Path, predictor: str | None = None, *, trust: bool = False)
 def available_predictors(path: str | Path) -> tuple[str, ...]:
     """Predictors that a run or bundle can serve."""
     bundle = open_bundle(bundle_folder(Path(path)))
-    return _available(bundle, _schema(bundle))
+    return _available(bundle, read_schema(bundle))
 
 
 def bundle_folder(path: Path) -> Path:
@@ -126,7 +126,8 @@ def read_patients(path: str | Path, model: Model) -> Table:
     return read_table(path, delimiter=block.delimiter, sheet=block.sheet)
 
 
-def _schema(bundle: Bundle) -> Schema:
+def read_schema(bundle: Bundle) -> Schema:
+    """The schema of a bundle."""
     try:
         return Schema.model_validate(bundle.read("schema.json"))
     except ValidationError as error:

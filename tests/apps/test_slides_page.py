@@ -1,0 +1,200 @@
+"""The pages of models that map tissue on whole slides, and what the page Slides says with other models."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the nets extra is not installed")
+pytest.importorskip("openslide", reason="the slides extra is not installed")
+pytest.importorskip("streamlit", reason="the app extra is not installed")
+from helpers import ROOT
+
+sys.path.append(str(ROOT / "tests" / "study"))
+from region_runs import region_study, run, set_stage
+from test_pages import NOTICE, AppTest, errors, press, serve, tables, visit, words
+
+from osml.errors import RunError
+from osml.serving import SegmentedSlide, SlideJobs, chosen_slide, find_bundles, load_region, overlay, region_box
+from osml.serving.launch import SLIDES_VARIABLE
+from osml.serving.slide_jobs import read_region
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished region study whose classifier is a stand-in, and its slides."""
+    folder = tmp_path_factory.mktemp("regions")
+    with pytest.MonkeyPatch.context() as patch:
+        set_stage(patch, folder)
+        schema, _ = region_study(folder)
+        run(schema, folder / "runs")
+        yield folder
+
+
+@pytest.fixture
+def opened(place: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv(SLIDES_VARIABLE, str(place / "slides"))
+    return visit(monkeypatch, place / "runs")
+
+
+def choose(app: AppTest, name: str) -> AppTest:
+    next(box for box in app.selectbox if box.label == "Slide").set_value(name)
+    return press(app.run(), "Segment this slide")
+
+
+def waited(app: AppTest) -> AppTest:
+    job = app.session_state["slide job"]
+    end = time.monotonic() + 300
+    while job.running and time.monotonic() < end:
+        time.sleep(0.2)
+    return app.run()
+
+
+def test_the_slides_are_a_list(opened: AppTest, place: Path) -> None:
+    assert not opened.exception
+    assert opened.title[0].value == "Slides"
+    assert NOTICE in words(opened)
+    assert "Not a pathology report" in words(opened)
+    assert not opened.text_input
+    assert not opened.file_uploader
+    box = next(box for box in opened.selectbox if box.label == "Slide")
+    assert box.options == sorted(path.name for path in (place / "slides").iterdir())
+
+
+@pytest.mark.parametrize("page", ["performance", "cohort", "model_card", "train"])
+def test_the_other_pages_open(opened: AppTest, page: str) -> None:
+    app = opened.switch_page(f"views/{page}.py").run()
+    assert not app.exception
+    assert not app.error
+    if page == "performance":
+        facts = load_region(_bundle(opened)).own["maps"]["best"]
+        assert "best, chosen on inner patients (in use)" in tables(app)
+        assert f"{facts['overall']['miou']['value']:.3f}" in tables(app)
+        assert "viable" in tables(app).lower() or "VT" in tables(app)
+        assert "P1" not in tables(app)
+    if page == "model_card":
+        assert load_region(_bundle(opened)).bundle.model_hash in words(app)
+
+
+def _bundle(app: AppTest) -> Path:
+    return Path(app.session_state["model"].bundle.path)
+
+
+def test_held_out_slides_are_shown_without_names(opened: AppTest) -> None:
+    opened.segmented_control[0].set_value("Held out in the study")
+    app = opened.run()
+    assert not app.exception
+    (picture,) = app.get("image")
+    assert "lowest mean IoU" in picture.proto.imgs[0].alt
+    assert "P1" not in words(app)
+
+
+def test_a_model_that_is_damaged_is_told_without_a_path(opened: AppTest, place: Path) -> None:
+    # The stand-in cannot be read by another process.
+    app = waited(choose(opened, "P1-A.tif"))
+    assert not app.exception
+    assert "No map: " in errors(app)
+    assert str(place) not in errors(app)
+
+
+def test_without_a_folder_none_is_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SLIDES_VARIABLE, raising=False)
+    app = visit(monkeypatch, place / "runs")
+    assert not app.exception
+    assert "started without a folder of them" in words(app)
+    assert not any(button.label == "Segment this slide" for button in app.button)
+
+
+def test_with_other_models_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = visit(monkeypatch, serve(tmp_path), "slides")
+    assert not app.exception
+    assert "This model reads no slides" in words(app)
+    assert not app.selectbox or all(box.label != "Slide" for box in app.selectbox)
+
+
+def test_a_region_is_read_at_the_size_that_is_asked_for(place: Path) -> None:
+    slide = chosen_slide(place / "slides", "P1-A.tif")
+    whole, facts = read_region(slide, "P1-A", (0, 0, 1024, 1024), 256)
+    assert max(whole.shape) in range(256, 513)
+    assert facts["width"] == 1024
+    part, facts = read_region(slide, "P1-A", (320, 320, 128, 128), 256)
+    assert part.shape == (128, 128, 3)
+    assert facts["step"] == 1.0
+    step = 1024 / whole.shape[0]
+    same = whole[round(320 / step) : round(448 / step), round(320 / step) : round(448 / step)]
+    assert same.mean(axis=(0, 1)) == pytest.approx(part.mean(axis=(0, 1)), abs=2)
+
+
+def test_jobs_are_counted_over_all_visitors_and_end_with_their_session(place: Path) -> None:
+    jobs, model = SlideJobs(at_once=1), load_region(find_bundles(place / "runs")[0])
+    slide = chosen_slide(place / "slides", "P1-A.tif")
+    first = jobs.start(model, slide, "P1-A.tif")
+    folder, process = first._folder, first._process
+    with pytest.raises(RunError, match="no more run at once"):
+        jobs.start(model, slide, "P1-A.tif")
+    del first  # the session is gone
+    assert process.poll() is not None
+    assert not folder.exists()
+    jobs.start(model, slide, "P1-A.tif").close()
+
+
+def test_the_colours_lie_where_the_map_says(tmp_path: Path) -> None:
+    classes = [{"name": "BG", "colour": [255, 255, 255], "label": "glass"}]
+    classes.append({"name": "VT", "colour": [200, 0, 0], "label": "viable"})
+    facts = {"classes": classes, "map": {"scale": 32.0}, "mpp": 0.5, "width": 640, "height": 640}
+    (tmp_path / "slide.json").write_text(json.dumps(facts), encoding="utf-8")
+    found = SegmentedSlide(tmp_path, tmp_path / "none.tif", "none")
+    labels = np.zeros((20, 20), dtype=np.uint8)
+    labels[5, 7] = 1
+    found.__dict__["labels"] = labels
+    box = region_box(found, 0.128, (7 * 32 + 16) / 640, (5 * 32 + 16) / 640)
+    assert box == (112, 48, 256, 256)
+    grey = np.full((256, 256, 3), 100, dtype=np.uint8)
+    painted = overlay(found, grey, box, 1.0, 1.0)[:256]
+    rows, columns = np.nonzero((painted == (200, 0, 0)).all(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (112, 143, 112, 143)
+    assert (overlay(found, grey, box, 1.0, 0.0)[:256] == 100).all()
+    assert overlay(found, grey, box, 1.0, 1.0, hidden=["VT"]).shape == (256, 256, 3)
+
+
+@pytest.mark.full
+def test_a_slide_from_list_to_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from osml.synthetic.slides import write_slides
+
+    monkeypatch.setenv("OSML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OSML_DEVICE", "cpu")
+    write_slides(tmp_path, patients=4, seed=5, max_slides=1, sides=(1024, 1024), workers=1)
+    config = (ROOT / "configs" / "slide_necrosis.yaml").read_text(encoding="utf-8")
+    assert "refine: best" in config
+    for old, new in (("refine: best", "refine: majority"), ("folds: 4", "folds: 2"), ("folds: 3", "folds: 2")):
+        config = config.replace(old, new)
+    (tmp_path / "study.yaml").write_text(config.replace("${DATA:-../examples/slides}/", ""), encoding="utf-8")
+    run(tmp_path / "study.yaml", tmp_path / "runs")
+    monkeypatch.setenv(SLIDES_VARIABLE, str(tmp_path / "slides"))
+    app = visit(monkeypatch, tmp_path / "runs")
+    name = next(box for box in app.selectbox if box.label == "Slide").options[0]
+    app = choose(app, name)
+    assert any(name in block.value.replace("\\", "") for block in app.info)
+    app = waited(app)
+    assert not app.exception
+    assert not app.error
+    assert "Research use; not a pathology report." in words(app)
+    assert "helped to develop the model" in words(app)
+    assert "viable tumour," in tables(app)
+    assert [button.label for button in app.download_button] == [
+        "Outlines for QuPath (GeoJSON)", "Areas (CSV)", "Class map (OME-TIFF)", "All facts (JSON)",
+    ]  # fmt: skip
+    key = app.session_state["slide pixels"][0]
+    next(box for box in app.selectbox if box.label == "Part of the slide").set_value("0.25 mm")
+    app = app.run()
+    assert not app.exception
+    assert app.session_state["slide pixels"][0] != key
+    app = press(app, "Clear patient data")
+    assert "slide job" not in app.session_state
+    assert not key[0].exists()
