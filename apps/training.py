@@ -86,7 +86,7 @@ def show_parts(what: str, why: str = "", do: str = "") -> None:
 def ask(job: Job, field: Field) -> None:
     """A field as a widget; its answer goes straight into the text of the schema."""
     key = f"train field {field.name}"
-    st.session_state[key] = field.value or (None if field.kind == "choice" else "")
+    hold(key, field.value or (None if field.kind == "choice" else ""))
     label = plain(field.label) + (" (to be answered)" if field.asked else "")
     help_text = plain(field.help) if field.help else None
     if field.kind == "choice":
@@ -103,6 +103,12 @@ def ask(job: Job, field: Field) -> None:
         )
     else:
         st.text_input(label, key=key, help=help_text, on_change=_answer, args=(job, field, key))
+
+
+def hold(key: str, value: object) -> None:
+    """Put a value into a widget, unless it stands there: what is set anew overwrites what is being typed."""
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
 
 
 def _words(field: Field, value: str) -> str:

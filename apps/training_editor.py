@@ -6,7 +6,7 @@ import hashlib
 
 import streamlit as st
 from frame import plain, show_facts, small
-from training import ask, show_parts, trouble
+from training import ask, hold, show_parts, trouble
 
 from osml.cohort.columns import Seen
 from osml.errors import OsmlError
@@ -54,7 +54,7 @@ def edit(space: Workspace, job: Job, trust: bool) -> None:
 
 
 def _as_text(job: Job, text: str) -> None:
-    st.session_state["train field yaml"] = text
+    hold("train field yaml", text)
     st.text_area("Schema", key="train field yaml", height=640, on_change=_text_edited, args=(job,))
     st.markdown(small("What you change here stands in the form, and the other way round. Press Ctrl+Enter to apply."))
 
@@ -93,7 +93,7 @@ def _inputs_asked(job: Job, form: Form, late: list[Field]) -> None:
     """One answer for the moments of all inputs; whatever else is asked of them, one by one."""
     moments = [field for field in late if field.path[-1] == "available"]
     if moments and moments[0].options:
-        st.session_state["train field moments"] = None
+        hold("train field moments", None)
         st.selectbox(
             f"When are the {len(moments)} inputs known whose moment is open?",
             list(moments[0].options),
@@ -118,10 +118,10 @@ def _all_known(job: Job, form: Form) -> None:
 def _inputs(job: Job, form: Form, asked: set[str]) -> None:
     names = form.inputs()
     every = sorted({*names, *job.facts()["aside"]}, key=lambda name: (name not in names, name))
-    st.session_state["train field used"] = names
-    st.multiselect(
-        "Used", every, key="train field used", format_func=plain, on_change=_use, args=(job, names),
-        help="An input that is taken out stands no longer in the schema; here it can be put back.",
+    hold("train field used", names)
+    st.pills(
+        "Used", every, selection_mode="multi", key="train field used", format_func=plain, on_change=_use,
+        args=(job, names), help="An input that is taken out stands no longer in the schema; here it can be put back.",
     )  # fmt: skip
     name = st.selectbox("Look at", names, None, format_func=plain, key="train view of input", placeholder="One input")
     if name is None:
@@ -143,7 +143,7 @@ def _use(job: Job, before: list[str]) -> None:
 
 def _models(job: Job, form: Form) -> None:
     choice, options = form.models()
-    st.session_state["train field models"] = choice
+    hold("train field models", choice)
     st.selectbox(
         "Models", list(options), key="train field models", format_func=lambda value: plain(options[value]),
         on_change=_models_chosen, args=(job,), help="Others, and their settings, in the YAML.",
@@ -234,7 +234,7 @@ def _start(space: Workspace, job: Job, form: Form, checked: Checked, trust: bool
         limit = st.text_input("Time limit", "10m", help="90s, 10m, 2h or none", key="train view of limit").strip()
     if checked.stops:
         st.info("Mend what stops the study, or give the reason to go on; then it can be started.")
-    if st.button("Start training", type="primary", disabled=checked.stops):
+    elif st.button("Start training"):
         try:
             start(space, job, preset=preset, limit=limit or None, trust=trust)
         except OsmlError as error:

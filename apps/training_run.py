@@ -110,7 +110,7 @@ def _publish(job: Job, trust: bool) -> None:
     )
     suggested = "".join(c if c.isalnum() and c.isascii() else "-" for c in str(job.facts().get("name", ""))).lower()
     name = st.text_input("Name of the published model", suggested.strip("-"), key="train view of name")
-    if st.button("Publish", type="primary"):
+    if st.button("Publish"):
         try:
             with st.spinner("Verifying the bundle …"):
                 publish(job, name.strip(), registry(), trust=trust)

@@ -52,7 +52,7 @@ def begin(space: Workspace) -> None:
         table = st.file_uploader("Table: CSV (UTF\\-8), TSV or XLSX", max_upload_size=TABLE_MB)
         images = st.file_uploader("Images as a ZIP, if there are any; cells of the table name them by file name")
         st.markdown(small("Study numbers only: no names, birth dates, addresses or record numbers."))
-        sent = st.form_submit_button("Read the table", type="primary")
+        sent = st.form_submit_button("Read the table")
     if not sent:
         return
     if table is None:
@@ -93,7 +93,7 @@ def first_questions(job: Job) -> None:
         "Which column is the outcome?", list(table.columns), None, format_func=plain,
         placeholder="I will answer later", help="Two values, or a follow-up time.",
     )  # fmt: skip
-    if st.button("Draft the schema", type="primary"):
+    if st.button("Draft the schema"):
         try:
             draft(job, patient, target)
         except OsmlError as error:
@@ -134,8 +134,11 @@ def rest(space: Workspace, job: Job, now: State) -> None:
             "Deleting removes the table, the images, the schema and all results of this job from the server. What was "
             "published stays: it holds no patient."
         )
-        sure = st.checkbox("Delete table, images and results", disabled=now.stage == "running")
-        if st.button("Delete this job", disabled=not sure):
+        if now.stage == "running":
+            st.markdown("It is at work: cancel it first.")
+            return
+        sure = st.checkbox("Delete table, images and results")
+        if sure and st.button("Delete this job"):
             try:
                 space.delete(job)
                 training.leave()
