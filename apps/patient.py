@@ -9,11 +9,11 @@ from frame import refusals
 from recording import KEPT, note
 
 from osml.cohort.table import Table
-from osml.serving import FormTable, Model, Row
+from osml.serving import FormTable, Model, Row, SlideJob
 
 _KEY = "patient"
 _GENERATION = "generation"
-ANSWERS = ("cell ", "unit ", "gaps ")
+ANSWERS = ("cell ", "unit ", "gap ", "gaps ")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ def clear() -> None:
     """Remove everything about any patient: answers, uploads, results. It is recorded after it was done."""
     number = generation()
     for key in [key for key in st.session_state if not str(key).startswith(("model", KEPT))]:
+        value = st.session_state[key]
+        if isinstance(value, SlideJob):
+            value.close()
         del st.session_state[key]
     st.query_params.clear()  # the key of a training job may stand there
     st.session_state[_GENERATION] = number + 1

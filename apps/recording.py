@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from osml.cohort.table import Table
-from osml.serving import Model, Row
+from osml.serving import Model, RegionModel, Row
 from osml.serving.launch import AUDIT_VARIABLE, AUTH_VARIABLE
 from osml.serving.settings import NO_AUDIT
 
@@ -48,7 +48,7 @@ class Told:
 
 
 @contextmanager
-def audited(action: str, model: Model | None = None, *sent: Any) -> Iterator[Told]:
+def audited(action: str, model: Model | RegionModel | None = None, *sent: Any) -> Iterator[Told]:
     """Records what is done in the block; what it found may be shown only after the block.
 
     Use it inside `refusals()`: a log that cannot be written is an error that ends the page.
@@ -100,7 +100,7 @@ def recorder(action: str, model: Model | None = None) -> Any:
     return lambda: log.recorded(entry)
 
 
-def _entry(log: Any, action: str, model: Model | None, sent: Sequence[Any]) -> Any:
+def _entry(log: Any, action: str, model: Model | RegionModel | None, sent: Sequence[Any]) -> Any:
     from osml.serving.audit import Entry
 
     context = get_script_run_ctx()

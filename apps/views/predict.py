@@ -5,7 +5,7 @@ from __future__ import annotations
 import answer
 import patient
 import streamlit as st
-from answers import UNKNOWN, ask, unanswered
+from answers import UNKNOWN, ask, contradictions, unanswered
 from frame import current_model, download, heading, plain, refusals
 from recording import audited
 
@@ -32,9 +32,13 @@ def one_patient() -> None:
             patient.forget()
             left_out = unanswered(model, sent)
             if left_out:
-                unknown = not sent.gaps and any(f.may_be_missing and f.label in left_out for f in model.form())
-                how = ", or say below the form that they are unknown" if unknown else ""
+                unknown = any(f.may_be_missing and f.label in left_out for f in (*model.form(), *model.images()))
+                how = ", or say that they are unknown" if unknown and not sent.gaps else ""
                 st.error(f"Not answered: {plain(', '.join(left_out))}. Fill them in{how}.")
+                return
+            both = contradictions(model, sent)
+            if both:
+                st.error(f"Given, and said to be unknown: {plain(', '.join(both))}. Only one of them can be.")
                 return
             cells = {name: "" if text == UNKNOWN else text for name, text in sent.cells.items()}
             with (

@@ -18,6 +18,7 @@ from frame import (
     show_grid,
     small,
 )
+from recording import audited
 
 from osml.serving import (
     FILES,
@@ -69,8 +70,9 @@ def choose(model: RegionModel, root: Path) -> None:
     running = (job := current_job(model)) is not None and job.running
     if st.button("Segment this slide", type="primary", disabled=name is None or running):
         drop_job()
-        with refusals():
-            st.session_state[JOB] = jobs().start(model, chosen_slide(root, name), name)
+        with refusals(), audited("predict", model, name):
+            job = jobs().start(model, chosen_slide(root, name), name)
+        st.session_state[JOB] = job
         st.rerun()
 
 
@@ -90,10 +92,12 @@ def drop_job() -> None:
 
 
 @st.fragment(run_every=EVERY_S)
-def watch(job: SlideJob) -> None:
-    """Progress of a job, looked at every two seconds; it goes on while other pages are open."""
-    if not job.running:
+def watch() -> None:
+    """Progress of the session's job, looked at every two seconds; it goes on while other pages are open."""
+    job = st.session_state.get(JOB)
+    if job is None or not job.running:
         st.rerun()
+        return
     minutes, seconds = divmod(int(job.seconds), 60)
     st.info(f"{plain(job.name)}: {plain(job.stage)} … {minutes}:{seconds:02d}")
     if st.button("Stop"):
@@ -196,7 +200,7 @@ if own is not None:
     with refusals():
         failure, done = own.failure, finished(own)
     if own.running:
-        watch(own)
+        watch()
     elif failure:
         st.error(f"No map: {plain(failure)}")
     elif done is not None:

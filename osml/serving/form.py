@@ -12,6 +12,7 @@ from osml.cohort.units import conversion_factor, units_like
 from osml.errors import TableError
 from osml.features import used_radiomics
 from osml.predictors.chain import Chain, upstream_of
+from osml.predictors.network_inputs import ImageSource
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
 from osml.schema.images import ImageInput, VolumeInput
@@ -29,6 +30,7 @@ from osml.schema.model import (
 )
 from osml.schema.networks import NetworkPredictor
 from osml.schema.suggest import hint
+from osml.serving.encoders import networks_of, tabular_of
 from osml.serving.measured import Measured
 
 # The form's field for the site that harmonised features come from, called as in the schema.
@@ -104,12 +106,25 @@ class FormTable(Table):
 
 def fields(schema: Schema, chain: Chain) -> tuple[Field, ...]:
     """The cells that a predictor and those that feed it need, in axis order; the site last, where it is needed."""
-    found = tuple(_field(schema, chain, name) for name in needed_inputs(schema, chain.name))
+    needed = indispensable(chain)
+    found = tuple(_field(schema, chain, name, name in needed) for name in needed_inputs(schema, chain.name))
     known = sites(chain)
     if known is None:
         return found
     column = schema.cohort.site or ""
     return (*found, Field(SITE, column, column, "category", "", known, None, None, False))
+
+
+def indispensable(chain: Chain) -> set[str]:
+    """Inputs that no training row lacked, of networks and tabular learners: these have not learnt to do without."""
+    out = {name for fitted in tabular_of(chain) for name in fitted.untaught()}
+    for network in networks_of(chain):
+        for k, source in enumerate(network.sources):
+            own = [source.name] if isinstance(source, ImageSource) else list(source.inputs)
+            # Of several values that stand together one may be missing.
+            if len(own) == 1 and any(bool(one.untrained_absence[k]) for one in network.networks):
+                out.update(own)
+    return out
 
 
 def image_fields(schema: Schema, name: str) -> tuple[ImageField, ...]:
@@ -287,7 +302,7 @@ def _unit_column(name: str) -> str:
     return f"{NOT_GIVEN}unit of {name}"
 
 
-def _field(schema: Schema, chain: Chain, name: str) -> Field:
+def _field(schema: Schema, chain: Chain, name: str, needed: bool) -> Field:
     block = schema.values()[name]
     category = isinstance(block, (BinaryInput, CategoryInput))
     encoded = name in encoded_inputs(schema, chain.name)
@@ -302,7 +317,7 @@ def _field(schema: Schema, chain: Chain, name: str) -> Field:
         levels=block.levels if isinstance(block, (BinaryInput, CategoryInput)) else (),
         limits=getattr(block, "limits", None),
         training=None if encoded else training_range(chain, name),
-        may_be_missing=schema.missing == "impute",
+        may_be_missing=schema.missing == "impute" and not needed,
         kit_low=kit.low if kit is not None and isinstance(kit.low, str) else None,
         kit_high=kit.high if kit is not None and isinstance(kit.high, str) else None,
         units=units_like(unit) if unit and not encoded else (unit,) if unit else (),

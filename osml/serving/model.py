@@ -27,7 +27,7 @@ from osml.schema.model import Schema
 from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarget, tree_of
 from osml.serving.encoders import EncoderShelf, networks_of, tabular_of
 from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curves, explain_unit, fill_gaps
-from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields
+from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields, indispensable
 from osml.serving.measured import pictures_read
 from osml.serving.measured_files import Files, measure_files
 from osml.serving.reading import OK, Reading, read_rows
@@ -145,7 +145,11 @@ class Model:
 
     def images(self) -> tuple[ImageField, ...]:
         """The files that a prediction needs: images with their masks; empty for a model without images."""
-        return image_fields(self.schema, self.name)
+        needed = indispensable(self.chain)
+        return tuple(
+            replace(image, may_be_missing=image.may_be_missing and image.key.partition(".")[0] not in needed)
+            for image in image_fields(self.schema, self.name)
+        )
 
     def one_row(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from imaged import serve_images
-from test_pages import PAGES, AppTest, errors, field, press, tables, visit, words
+from test_pages import PAGES, AppTest, all_unknown, errors, field, press, tables, visit, words
 
 from osml.cohort.table import read_table
 from osml.serving import load
@@ -90,7 +90,7 @@ def test_image_and_mask_give_a_prediction(run: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_unknown_age_is_allowed_and_a_missing_image_is_not(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened(monkeypatch, run, "combined")
-    app.checkbox[0].check()
+    all_unknown(app).check()
     app = press(app, "Predict")
     assert "Not answered: T1 MRI: image, T1 MRI: mask of the lesion. Fill them in." in errors(app)
     app = press(upload(app, run), "Predict")

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the nets extra is not installed")
 pytest.importorskip("streamlit", reason="the app's extra is not installed")
 from networked import CLASSES, NODES, serve_tiles, serve_xray
-from test_pages import PAGES, AppTest, errors, field, press, tables, visit, words
+from test_pages import PAGES, AppTest, all_unknown, errors, field, press, tables, visit, words
 
 from osml.cohort.table import read_table
 from osml.serving import EQUAL_SHARES, Model, load
@@ -118,7 +118,7 @@ def test_several_pictures_give_a_risk_heat_maps_and_weights(xray: Path, monkeypa
 def test_a_network_may_go_without_when_that_is_said(xray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = press(filled(opened(monkeypatch, xray, "fused")), "Predict")
     assert "Not answered: Radiograph: image" in errors(app)
-    app.checkbox[0].check()
+    all_unknown(app).check()
     app = press(app, "Predict")
     assert not app.exception
     assert "Not given, so the network does without: Radiograph." in words(app)

@@ -66,12 +66,22 @@ def fill(app: AppTest, *, age: str = "51.5", marker: str = "240", size: str = "7
     for pills, level in zip(app.pills, ("male", "late"), strict=True):
         pills.set_value(level)
     if unknown:
-        app.checkbox[0].check()
+        all_unknown(app).check()
     return press(app, "Predict")
 
 
 def field(app: AppTest, name: str) -> Any:
     return next(widget for widget in app.text_input if widget.key.endswith(f" {name}"))
+
+
+def all_unknown(app: AppTest) -> Any:
+    """The box that says that whatever is empty is unknown."""
+    return next(box for box in app.checkbox if box.label.startswith("Unanswered inputs are unknown"))
+
+
+def unknown(app: AppTest, label: str) -> Any:
+    """The box beside one input."""
+    return next(box for box in app.checkbox if box.label == f"{label} is unknown")
 
 
 def press(app: AppTest, label: str) -> AppTest:
@@ -140,10 +150,33 @@ def test_unanswered_inputs_are_not_guessed(run: Path, monkeypatch: pytest.Monkey
     app = fill(visit(monkeypatch, run), marker="")
     assert "Not answered: Marker" in errors(app)
     assert "###" not in words(app)
-    app.checkbox[0].check()
+    all_unknown(app).check()
     app = press(app, "Predict")
     assert "Not given and estimated by the model: Marker" in words(app)
     assert "Risk if it were measured" in tables(app)
+
+
+def test_each_input_may_be_said_to_be_unknown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = visit(monkeypatch, run)
+    assert [box.label for box in app.checkbox[:3]] == ["Age is unknown", "Marker is unknown", "Size is unknown"]
+    unknown(app, "Marker").check()
+    app = fill(app, marker="", age="")
+    assert "Not answered: Age. Fill them in, or say that they are unknown." in errors(app)
+    field(app, "age").set_value("51.5")
+    app = press(app, "Predict")
+    assert not app.error
+    assert "Not given and estimated by the model: Marker" in words(app)
+    assert "Risk if it were measured" in tables(app)
+    model = load(run)
+    expected = model.predict_one({"age": "51.5", "size": "77", "sex": "male", "stage": "late"})
+    assert f"### {100 * expected.p[0]:.0f} %" in words(app)
+    field(app, "marker").set_value("240")
+    app = press(app, "Predict")
+    assert "Given, and said to be unknown: Marker." in errors(app)
+    assert "###" not in words(app)
+    app.switch_page("views/model_card.py").run()
+    app.switch_page("views/predict.py").run()
+    assert unknown(app, "Marker").value is True
 
 
 def test_what_is_outside_the_training_range_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +370,7 @@ def test_a_model_without_imputation_wants_every_answer(tmp_path: Path, monkeypat
     assert not app.checkbox
     assert app.pills[0].options == ["female", "male"]
     assert "Every input is needed" in words(app)
+    assert all(widget.label.endswith("must be given)") for widget in [*app.text_input, *app.pills])
     app = fill(app, size="")
     assert "Not answered: Size. Fill them in." in errors(app)
 

@@ -198,3 +198,15 @@ def test_a_slide_from_list_to_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     app = press(app, "Clear patient data")
     assert "slide job" not in app.session_state
     assert not key[0].exists()
+
+
+def test_clearing_ends_the_job_and_removes_its_files(opened: AppTest) -> None:
+    app = choose(opened, "P1-A.tif")
+    job = app.session_state["slide job"]
+    folder = job._folder
+    assert folder.exists()
+    app = press(app, "Clear patient data")
+    assert not app.exception
+    assert "slide job" not in app.session_state
+    assert not folder.exists()
+    assert not job.running

@@ -381,6 +381,7 @@ def test_a_network_that_never_missed_an_input_does_not_guess_without_it(tmp_path
         cohort={"table": "whole.csv", "patient": "id"} if not write_table(tmp_path / "whole.csv", rows) else None,
     )  # fmt: skip
     model = load(run)
+    assert not any(asked.may_be_missing for asked in (*model.form(), *model.images()))
     gone = model.predict_one({"sex": "male"})
     assert gone.status == (
         "Radiograph is missing, and no training patient lacked it: the model has not learnt to do without"
