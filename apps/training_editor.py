@@ -6,6 +6,7 @@ import hashlib
 
 import streamlit as st
 from frame import plain, show_facts, small
+from recording import audited
 from training import ask, hold, show_parts, trouble
 
 from osml.cohort.columns import Seen
@@ -194,7 +195,7 @@ def _checked_start(space: Workspace, job: Job, judgement: Judgement, seen: dict[
     lost = ", ".join(f"{n} {reason}" for reason, n in checked.excluded.items())
     facts = [("Used", f"{checked.units} {checked.word}")]
     facts += [("Left out", lost)] if lost else []
-    show_facts([*facts, *((f"With {name}", str(n)) for name, n in checked.outcomes.items())])
+    show_facts([*facts, *((f"Outcome {name}", str(n)) for name, n in checked.outcomes.items())])
     document = judgement.document
     assert document is not None  # a schema that is whole was read
     form = Form(document, seen, job.facts()["images"])
@@ -236,7 +237,8 @@ def _start(space: Workspace, job: Job, form: Form, checked: Checked, trust: bool
         st.info("Mend what stops the study, or give the reason to go on; then it can be started.")
     elif st.button("Start training"):
         try:
-            start(space, job, preset=preset, limit=limit or None, trust=trust)
+            with audited("train"):
+                start(space, job, preset=preset, limit=limit or None, trust=trust)
         except OsmlError as error:
             trouble(error)
         st.session_state.pop("train view of job", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 from frame import download, plain, show_facts, show_grid, small
+from recording import audited
 from training import done, show_parts, trouble
 
 from osml.errors import OsmlError
@@ -112,7 +113,7 @@ def _publish(job: Job, trust: bool) -> None:
     name = st.text_input("Name of the published model", suggested.strip("-"), key="train view of name")
     if st.button("Publish"):
         try:
-            with st.spinner("Verifying the bundle …"):
+            with st.spinner("Verifying the bundle …"), audited("publish"):
                 publish(job, name.strip(), registry(), trust=trust)
             done(f"Published as {name.strip()}. It can be chosen under Study in the sidebar.")
         except OsmlError as error:

@@ -119,7 +119,7 @@ def test_from_a_table_to_a_prediction_of_the_published_model(chromium: Any, addr
     visitor.choose("How patients came", "cohort")
     visitor.fill("Moments in order", "diagnosis")
     visitor.choose("Moment of prediction", "diagnosis")
-    visitor.choose("Its value for the event", "bad")
+    visitor.choose("Value of the outcome", "bad")
     visitor.choose("When are the 4 inputs", "diagnosis")
     page.get_by_text("The schema is whole.").wait_for()
     page.get_by_text("YAML", exact=True).click()

@@ -104,7 +104,7 @@ def answered(app: AppTest) -> AppTest:
     choose(app, "How patients came into the table", "cohort")
     fill(app, "Moments in order", "diagnosis")
     choose(app, "Moment of prediction", "diagnosis")
-    choose(app, "Its value for the event", "bad")
+    choose(app, "Value of the outcome", "bad")
     return choose(app, "When are the 4 inputs known", "diagnosis")
 
 

@@ -341,6 +341,7 @@ def test_images_are_matched_by_base_name(space: Workspace) -> None:
     assert read is not None
     assert all((job.path / cell).is_file() for cell in read.column("photo"))
     draft(job, "id", "outcome")
+    assert "left out: photo" not in job.text()
     block = read_document(job.text(), "x").data
     assert block["inputs"]["photo"] == {"kind": "image", "column": "photo", "available": "?"}
     answered(job)

@@ -116,7 +116,7 @@ class Form:
                 self._field(("target", "time"), "Column of the follow-up time", options=columns),
                 self._field(("target", "unit"), "Its unit", options=_same(["day", "week", "month", "year"])),
                 self._field(("target", "event"), "Column of the event", options=columns),
-                self._field(("target", "positive"), "Its value for the event", options=self._levels(event)),
+                self._field(("target", "positive"), "Value that says that it happened", options=self._levels(event)),
                 self._field(("target", "horizons"), "Risk at which times", "numbers", help="For example: 12, 36"),
                 self._field(
                     ("target", "competing"), "Competing events", options={"none": "none"}, help="Others: in the YAML."
@@ -125,7 +125,11 @@ class Form:
         column = str(self._at(("target", "column")) or "")
         fields.append(self._field(("target", "column"), "Column of the outcome", options=columns))
         if kind == "binary":
-            fields.append(self._field(("target", "positive"), "Its value for the event", options=self._levels(column)))
+            fields.append(
+                self._field(
+                    ("target", "positive"), "Value of the outcome that is the event", options=self._levels(column)
+                )
+            )
         if kind == "multiclass":
             fields.append(self._field(("target", "classes"), "Classes in order", "texts"))
         return fields

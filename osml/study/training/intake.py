@@ -83,6 +83,9 @@ def draft(job: Job, patient: str | None, target: str | None) -> str:
     if facts["images"]:
         table = read_table(job.path / TABLE)
         kinds = {column: _image_kind(table.column(column)) for column in facts["images"]}
+        # `osml init` leaves paths out; here their files are at hand.
+        gone = tuple(f"  # left out: {column}: " for column in kinds)
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(gone))
         text = add_images(text, kinds)
     job.write_text(text)
     return text
