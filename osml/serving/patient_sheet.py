@@ -17,6 +17,7 @@ from osml.serving import sheet_parts as parts
 from osml.serving.model import Model
 from osml.serving.rows import Row
 from osml.serving.sheet_layout import SIZES, Pen, SheetPage, Strip, paged
+from osml.serving.words import statement
 
 
 def patient_sheet(
@@ -58,6 +59,8 @@ def sheet_refusal(model: Model) -> str:
     words = [str(model.facts["title"]), str(model.facts["event"]), *model.columns]
     words += [text for field in model.form() for text in (field.label, field.unit, *field.levels)]
     words += [image.label for image in model.images()]
+    words += [text for _, text in statement(model)] + [str(model.facts["synthetic"] or ""), model.schema.name]
+    words += [str(getattr(block, "label", None) or name) for name, block in model.schema.predictors.items()]
     try:
         for text in words:
             for word in text.split():
@@ -86,7 +89,10 @@ def sheet_pages(
     nomogram: list[SheetPage] = []
     if found.ok:
         strips += _of_patient(pen, model, table, row, found, root)
-        nomogram = _nomogram(pen, model, table, row, page, root)
+        try:
+            nomogram = _nomogram(pen, model, table, row, page, root)
+        except InvalidInputError as error:
+            strips += [Strip(2.0), *pen.lines(f"The nomogram is not drawn here: {error.what}.", ink="warning")]
     strips += parts.card(pen, model)
     title = f"{model.facts['title']} · sheet of one patient"
     foot = (f"{model.schema.name} / {model.name} · SHA-256 {model.bundle.model_hash[:16]}…",)

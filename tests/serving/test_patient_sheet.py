@@ -149,6 +149,16 @@ def test_characters_without_a_glyph_are_refused_by_name(run: Path) -> None:
         patient_sheet(model, model.one_row(CELLS), page="a5")  # type: ignore[arg-type]
 
 
+def test_a_nomogram_that_cannot_be_drawn_is_told_and_the_sheet_is_made(run: Path) -> None:
+    model = load(run)
+    assert model.nomogram is not None
+    crowded = replace(model.nomogram, metadata={**model.nomogram.metadata, "warnings": ["A long warning. " * 60] * 8})
+    odd = replace(model, nomogram=crowded)
+    pages = sheet_pages(odd, odd.one_row({**CELLS, "marker": "240"}))
+    assert "The nomogram is not drawn here: the notes" in words(pages).replace("\n", " ")
+    assert all(page.page.width < page.page.height for page in pages)
+
+
 def test_a_table_of_the_study_gives_sheets_too(run: Path) -> None:
     model = load(run)
     table = read_table(run.parents[2] / "table.csv")
