@@ -6,6 +6,7 @@ import streamlit as st
 from frame import choose_model
 from guard import require_login
 from patient import clear_button, keep_answers
+from training import arriving
 
 from osml.serving import RegionModel
 
@@ -36,4 +37,6 @@ else:
         train,
     ]
 page = st.navigation(pages)
+if pages[0] is not train and page.title == pages[0].title and arriving():
+    st.switch_page(train)
 page.run()

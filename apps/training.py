@@ -17,7 +17,7 @@ _DONE = "train done"
 def user() -> str:
     """Who signed in; "" where nobody does."""
     facts = st.user.to_dict()
-    return str(facts.get("email") or facts.get("sub") or "") if facts.get("is_logged_in") else ""
+    return str(facts.get("sub") or facts.get("email") or "") if facts.get("is_logged_in") else ""
 
 
 def current_job(space: Workspace) -> Job | None:
@@ -33,6 +33,15 @@ def current_job(space: Workspace) -> Job | None:
         return None
     choose(job)
     return job
+
+
+def arriving() -> bool:
+    """Whether this session begins with the address of a job, made when Train was the only page and so the first."""
+    key = st.query_params.get(_PARAMETER)
+    if key and _JOB not in st.session_state:
+        st.session_state[_JOB] = key
+        return True
+    return False
 
 
 def choose(job: Job) -> None:

@@ -258,4 +258,5 @@ def test_from_a_table_to_a_published_model(visit: Any, tmp_path: Path) -> None:
     visitor = visit()
     assert [title.value for title in visitor.title] == ["Predict"]
     assert "Study cohort" in "\n".join(block.value for block in visitor.sidebar.markdown).replace("*", "")
+    assert [title.value for title in visit(key).title] == ["Train"]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [".publishing", "cohort"]

@@ -504,6 +504,7 @@ def test_an_error_of_the_study_is_told_in_words(space: Workspace, clean: Job) ->
     assert now.stage == "failed"
     assert "table.csv" in now.outcome["error"]["what"] + now.outcome["error"]["do"]
     assert "Traceback" not in "\n".join(progress(job).lines)
+    assert str(job.path) not in str(now.outcome) + "\n".join(progress(job).lines)
     assert read_json(job.path / STARTED)["trust"] is False
     with pytest.raises(OsmlError, match="not finished"):
         result(job)

@@ -154,7 +154,7 @@ def cancel(job: Job) -> int:
 
 def progress(job: Job) -> Progress:
     """How far the newest run of the job is; cheap enough to ask every second."""
-    log = _tail(job.path / LOG)
+    log = tuple(line.replace(f"{job.path}/", "") for line in _tail(job.path / LOG))
     begun = _json(job.path / STARTED).get("clock", time.time())
     seconds = max(0.0, time.time() - begun)
     run = _newest_run(job)

@@ -70,7 +70,9 @@ class _Recorded:
         if error is None or isinstance(error, (SystemExit, KeyboardInterrupt)):
             return
         if isinstance(error, OsmlError):
+            here = f"{self.path.parent}/"
             words = {"what": error.what, "why": error.why, "do": error.do}
+            words = {key: text.replace(here, "") for key, text in words.items()}
             write_json(self.path, {"code": error.exit_code, "error": words})
             _say(f"{type(error).__name__}: {error}")
             sys.exit(error.exit_code)
