@@ -31,8 +31,10 @@ from osml.serving import (
     area_grid,
     chosen_slide,
     finished,
+    legend,
     list_slides,
     look,
+    necrosis_rate,
     necrosis_words,
     overlay,
     region_box,
@@ -131,8 +133,10 @@ def viewer(found: SegmentedSlide) -> None:
     with refusals():
         picture = overlay(found, kept[1], box, kept[2], opacity / 100, hidden)
     share = found.facts["mpp"] / 1000
-    words = f"{found.name}: {box[2] * share:.2f} × {box[3] * share:.2f} mm, classes in colour, key below"
+    words = f"{found.name}: {box[2] * share:.2f} × {box[3] * share:.2f} mm, classes in colour"
     st.image(picture, caption=plain(words), alt=words, width="stretch")
+    if shown:
+        st.image(legend(found, hidden), alt=f"Colours: {', '.join(labels[name] for name in shown)}")
 
 
 def result(model: RegionModel, found: SegmentedSlide) -> None:
@@ -141,6 +145,9 @@ def result(model: RegionModel, found: SegmentedSlide) -> None:
     st.markdown(f"**{plain(found.facts['statement'])}**")
     if trained_on(model, found):
         st.warning("This slide helped to develop the model: its map looks better than that of another patient would.")
+    rate = necrosis_rate(found)
+    if rate is not None:
+        st.markdown(f"### {100 * rate:.1f} %\n\n**necrosis rate of this slide**")
     for words in necrosis_words(found):
         st.markdown(plain(words))
     show_grid(area_grid(found), "Areas")

@@ -60,7 +60,7 @@ def class_overlay(
     width = base.shape[1]
     step = view.scale * view.pixels.shape[1] / width / raster.scale
     out = painted(base, raster.labels, (0.0, 0.0), step, classes, opacity, skip)
-    return np.concatenate([out, class_key(width, classes)], axis=0)
+    return np.concatenate([out, _key(width, classes)], axis=0)
 
 
 def painted(
@@ -88,7 +88,7 @@ def painted(
     return np.rint(base * (1 - weight) + colours[found] * weight).astype(np.uint8)
 
 
-def class_key(width: int, classes: Sequence[SlideClass]) -> Pixels:
+def _key(width: int, classes: Sequence[SlideClass]) -> Pixels:
     """A strip with a patch of each colour and its words, in as many lines as it takes."""
     from PIL import Image, ImageDraw, ImageFont
 

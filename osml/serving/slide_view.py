@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from osml.errors import missing_extra
 from osml.files import read_json
 from osml.imaging.slides_classes import SlideClass
-from osml.imaging.slides_draw import class_key, painted
+from osml.imaging.slides_draw import painted
 from osml.runs.results import Grid
 from osml.serving.regions import RegionModel
 from osml.serving.slide_jobs import SlideJob, read_region
@@ -114,16 +115,34 @@ def overlay(
     opacity: float,
     hidden: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
-    """A part of the slide with the classes in colour and their key below, words beside every colour.
+    """A part of the slide with the classes in colour; `legend` says which is which.
 
     opacity : of the colours, 0 (the slide alone) to 1
     hidden : names of classes that are not coloured; the glass never is
     """
     skip = {found.classes[0].name, *hidden}
     scale = float(found.facts["map"]["scale"])
-    out = painted(pixels, found.labels, (box[0] / scale, box[1] / scale), step / scale, found.classes, opacity, skip)
-    shown = [kind for kind in found.classes if kind.name not in skip]
-    return np.concatenate([out, class_key(out.shape[1], shown)], axis=0) if shown else out
+    corner = box[0] / scale, box[1] / scale
+    return painted(pixels, found.labels, corner, step / scale, found.classes, opacity, skip)
+
+
+def legend(found: SegmentedSlide, hidden: Sequence[str] = ()) -> str:
+    """SVG: the colour of each class with its words beside it, one below the other, legible on a phone."""
+    shown = [kind for kind in found.classes[1:] if kind.name not in hidden]
+    height = 24 * len(shown) + 8
+    marks = []
+    for k, kind in enumerate(shown):
+        fill = "#{:02x}{:02x}{:02x}".format(*kind.colour)
+        words = escape(kind.label or kind.name)
+        marks.append(
+            f'<rect x="8" y="{24 * k + 8}" width="16" height="16" fill="{fill}" stroke="#333"/>'
+            f'<text x="34" y="{24 * k + 21}" font-family="sans-serif" font-size="15" fill="#111">{words}</text>'
+        )
+    size = f'width="320" height="{height}" viewBox="0 0 320 {height}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}><rect width="320" height="{height}" rx="6" fill="#fff"/>'
+        f"{''.join(marks)}</svg>"
+    )
 
 
 def trained_on(model: RegionModel, found: SegmentedSlide) -> bool:
@@ -146,8 +165,14 @@ def area_grid(found: SegmentedSlide) -> Grid:
     return Grid(("Class", "Area (mm²)", "Share of the tissue"), (*rows, ("all tissue", f"{whole:.3f}", "")))
 
 
+def necrosis_rate(found: SegmentedSlide) -> float | None:
+    """Of this slide, 0 to 1; None without tumour bed, or where the predictor counts none."""
+    facts = found.facts["necrosis"]
+    return None if facts is None or facts["rate"] is None else float(facts["rate"])
+
+
 def necrosis_words(found: SegmentedSlide) -> list[str]:
-    """The necrosis rate with its interval and what that leaves out; viable areas to review."""
+    """Interval of the necrosis rate and what that leaves out; viable areas to review."""
     facts = found.facts["necrosis"]
     if facts is None:
         return ["This predictor counts no necrosis rate."]
@@ -157,16 +182,14 @@ def necrosis_words(found: SegmentedSlide) -> list[str]:
         out = ["No necrosis rate: the slide has no tumour bed."]
     else:
         interval = facts["interval"]
-        words = f"Necrosis rate of this slide: {100 * facts['rate']:.1f} %"
+        words = f"no interval available ({facts['no_interval']})"
         if interval is not None:
             low, high = 100 * interval["low"], 100 * interval["high"]
-            words += f" ({100 * interval['level']:.0f} % interval {low:.1f} to {high:.1f}: {interval['kind']})"
-        else:
-            words += f"; no interval available ({facts['no_interval']})"
-        out = [f"{words}."]
+            words = f"{100 * interval['level']:.0f} %: {low:.1f} to {high:.1f} %; {interval['kind']}"
+        out = [f"Interval: {words}."]
     out.append(f"It is the area of {dead}, divided by that area and {alive}; {facts['tumour_bed_mm2']:.3f} mm² in all.")
     if facts["leaves_out"]:
-        out.append(f"The interval leaves out: {'; '.join(facts['leaves_out'])}.")
+        out.append(f"Left out: {'; '.join(facts['leaves_out'])}.")
     foci = found.facts["foci"]
     if foci is not None:
         out.append(f"{foci['for_review']} of {foci['viable']} viable areas are listed for review: {foci['why']}.")

@@ -21,7 +21,7 @@ from region_runs import region_study, run, set_stage
 from test_pages import NOTICE, AppTest, errors, press, serve, tables, visit, words
 
 from osml.errors import RunError
-from osml.serving import SegmentedSlide, SlideJobs, chosen_slide, find_bundles, load_region, overlay, region_box
+from osml.serving import SegmentedSlide, SlideJobs, chosen_slide, find_bundles, legend, load_region, overlay, region_box
 from osml.serving.launch import SLIDES_VARIABLE
 from osml.serving.slide_jobs import read_region
 
@@ -156,11 +156,15 @@ def test_the_colours_lie_where_the_map_says(tmp_path: Path) -> None:
     box = region_box(found, 0.128, (7 * 32 + 16) / 640, (5 * 32 + 16) / 640)
     assert box == (112, 48, 256, 256)
     grey = np.full((256, 256, 3), 100, dtype=np.uint8)
-    painted = overlay(found, grey, box, 1.0, 1.0)[:256]
+    painted = overlay(found, grey, box, 1.0, 1.0)
     rows, columns = np.nonzero((painted == (200, 0, 0)).all(axis=2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (112, 143, 112, 143)
-    assert (overlay(found, grey, box, 1.0, 0.0)[:256] == 100).all()
-    assert overlay(found, grey, box, 1.0, 1.0, hidden=["VT"]).shape == (256, 256, 3)
+    assert (overlay(found, grey, box, 1.0, 0.0) == 100).all()
+    assert (overlay(found, grey, box, 1.0, 1.0, hidden=["VT"]) == 100).all()
+    found.facts["classes"][1]["label"] = "<script>viable</script>"
+    assert "&lt;script&gt;viable" in legend(found)
+    assert "#c80000" in legend(found)
+    assert "viable" not in legend(found, ["VT"])
 
 
 @pytest.mark.full
