@@ -63,13 +63,14 @@ class Visitor:
     """One session: what stands on its page, and how it answers."""
 
     def __init__(self, port: int, host: str | None = None, origin: str | None = None) -> None:
-        self.port = port
-        cookie = request(port, "GET", "/_stcore/health").getheader("Set-Cookie") or ""
+        self.port, self.host = port, host or f"127.0.0.1:{port}"
+        cookie = request(port, "GET", "/_stcore/health", headers={"Host": self.host}).getheader("Set-Cookie") or ""
         self.xsrf = cookie.partition("=")[2].partition(";")[0]
-        headers = {"Cookie": f"_streamlit_xsrf={self.xsrf}"} | ({"Host": host} if host else {})
         self._opened = connect(
-            f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=["streamlit", self.xsrf or "x"],  # type: ignore[list-item]
-            additional_headers=headers, origin=origin, max_size=None, open_timeout=60,  # type: ignore[arg-type]
+            f"ws://{self.host}/_stcore/stream", subprotocols=["streamlit", self.xsrf or "x"],  # type: ignore[list-item]
+            sock=socket.create_connection(("127.0.0.1", port)),  # wherever the name leads
+            additional_headers={"Cookie": f"_streamlit_xsrf={self.xsrf}"}, origin=origin,  # type: ignore[arg-type]
+            max_size=None, open_timeout=60,
         )  # fmt: skip
         self.socket: ClientConnection = self._opened.__enter__()
         self.session = ""
@@ -173,7 +174,7 @@ class Visitor:
         body = b"--" + edge + b"\r\n" + head + b"Content-Type: " + kind.encode() + b"\r\n\r\n" + raw
         headers = {
             "Content-Type": f"multipart/form-data; boundary={edge.decode()}", "X-Xsrftoken": token,
-            "Cookie": f"_streamlit_xsrf={self.xsrf}",
+            "Cookie": f"_streamlit_xsrf={self.xsrf}", "Host": self.host,
         }  # fmt: skip
         return request(self.port, "PUT", path, body + b"\r\n--" + edge + b"--\r\n", headers).status
 

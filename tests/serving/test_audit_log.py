@@ -64,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     time.sleep(0.1)
                 yield f"postgresql+psycopg://osml@/postgres?host={folder}"
             finally:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # SIGTERM would wait for every client to leave
     finally:
         if as_user:
             shutil.rmtree(folder, ignore_errors=True)
@@ -236,3 +236,36 @@ def test_the_command_shows_and_exports_without_formulas(tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["audit", str(tmp_path / "none.sqlite")])
     assert isinstance(missing.exception, AuditError)
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_a_role_that_may_only_add_lines_is_enough(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The grants of docs/deployment.md: the app then cannot change a line even where triggers are dropped.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    opened.cache_clear()
+    open_log.cache_clear()
+    owner = opened(server)
+    with owner.begin() as connection:
+        for statement in (
+            "CREATE ROLE app LOGIN",
+            "GRANT SELECT, INSERT ON osml_audit TO app",
+            "GRANT SELECT, INSERT, UPDATE ON osml_counts TO app",
+            "GRANT USAGE ON SEQUENCE osml_audit_id_seq TO app",
+        ):
+            connection.execute(sa.text(statement))
+    try:
+        address = server.replace("osml@", "app@")
+        log = open_log(address)
+        with log.recorded(ENTRY):
+            pass
+        assert [line["outcome"] for line in lines(address)] == ["started", "ok"]
+        with pytest.raises(sa.exc.DBAPIError, match="must be owner"), log.engine.begin() as connection:
+            connection.execute(sa.text("DROP TRIGGER osml_audit_append_only ON osml_audit"))
+        log.engine.dispose()
+    finally:
+        with owner.begin() as connection:
+            connection.execute(sa.text("DROP TABLE osml_audit, osml_counts"))
+            connection.execute(sa.text("DROP ROLE app"))
+        owner.dispose()
+        opened.cache_clear()
+        open_log.cache_clear()
