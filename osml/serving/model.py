@@ -21,18 +21,18 @@ from osml.predictors.network import FittedNetwork
 from osml.predictors.nomogram import FittedNomogram
 from osml.predictors.radscore import FittedRadscore
 from osml.predictors.stack import FittedStack
-from osml.predictors.tabular import Reader, Tabular
+from osml.predictors.tabular import Tabular
 from osml.runs.bundle import Bundle
 from osml.schema.model import Schema
 from osml.schema.targets import HierarchyTarget, MulticlassTarget, SurvivalTarget, tree_of
 from osml.serving.encoders import EncoderShelf, networks_of, tabular_of
 from osml.serving.explain import Answer, Curve, Explanation, Gap, answers, curves, explain_unit, fill_gaps
 from osml.serving.form import Field, FormTable, ImageField, fields, form_table, image_fields, indispensable
-from osml.serving.measured import pictures_read
 from osml.serving.measured_files import Files, measure_files
 from osml.serving.reading import OK, Reading, read_rows
 from osml.serving.rows import Row, rows_of
 from osml.serving.scores import explain_score, feature_label, score_curves, score_scale, scores_of
+from osml.serving.shown import images_shown, inputs_shown
 
 if TYPE_CHECKING:
     from osml.serving.network import HeatMap
@@ -229,11 +229,11 @@ class Model:
             from osml.serving.tabular import explain_tabular, scores_shown
 
             design = self.chain.design(unit)
-            given = _shown(self, fitted.spec, unit) | scores_shown(fitted.spec, design)
+            given = inputs_shown(self, fitted.spec, unit) | scores_shown(fitted.spec, design)
             return explain_tabular(fitted, design, asked, {n: self.label(n) for n in fitted.spec.inputs}, given)
         names = [*self.schema.inputs]
         return explain_network(
-            fitted, unit, asked, {name: self.label(name) for name in names}, _shown(self, fitted, unit)
+            fitted, unit, asked, {name: self.label(name) for name in names}, inputs_shown(self, fitted, unit)
         )
 
     def grad_cam(
@@ -272,16 +272,7 @@ class Model:
 
     def images_given(self, table: Table, row: int = 0, *, root: Path | None = None) -> tuple[tuple[str, str], ...]:
         """(label, how many were given in words) of each image that the model reads, for one row."""
-        measured = self._read(table, row, root).measured if self.images() else None
-        out = []
-        for image in self.images():
-            if image.key not in self.schema.inputs:
-                continue
-            n = 0 if measured is None else pictures_read(self.schema, self.chain, measured, image.key)
-            volume = image.kind == "volume"
-            words = "not given" if not n else "given" if n == 1 or volume else f"{n} pictures"
-            out.append((self.label(image.key), words))
-        return tuple(out)
+        return images_shown(self, self._read(table, row, root).measured) if self.images() else ()
 
     def gaps(self, table: Table, row: int = 0, *, root: Path | None = None) -> tuple[Gap, ...]:
         """For each input that was not given: what the model took for it, and between what the risk would lie."""
@@ -396,16 +387,3 @@ class Model:
             return self.columns[0]
         p = dict(zip(self.columns, self.chain.predict(unit).p[0].tolist(), strict=True))
         return max(self.classes, key=lambda name: p[name])
-
-
-def _shown(model: Model, fitted: Reader, unit: Cohort) -> dict[str, str]:
-    """Each input of a network or tabular learner as it was given, in words."""
-    words = {answer.input: answer.shown for answer in model.answers_of(unit)}
-    for name, source in fitted.images.items():
-        n = len(unit.images[source.key].row)
-        volume = model.schema.inputs[name].kind == "volume"
-        words[name] = "not given" if not n else "given" if n == 1 or volume else f"{n} pictures"
-    for name in fitted.radiomics:
-        gone = bool(np.isnan(unit.features[name].x).all())
-        words[name] = "not given" if gone else f"{len(fitted.radiomics[name])} features"
-    return words
