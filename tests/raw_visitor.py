@@ -62,14 +62,22 @@ def request(
 class Visitor:
     """One session: what stands on its page, and how it answers."""
 
-    def __init__(self, port: int, host: str | None = None, origin: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        host: str | None = None,
+        origin: str | None = None,
+        cookies: Mapping[str, str] | None = None,
+    ) -> None:
         self.port, self.host = port, host or f"127.0.0.1:{port}"
         cookie = request(port, "GET", "/_stcore/health", headers={"Host": self.host}).getheader("Set-Cookie") or ""
         self.xsrf = cookie.partition("=")[2].partition(";")[0]
+        held = {"_streamlit_xsrf": self.xsrf} | dict(cookies or {})
         self._opened = connect(
             f"ws://{self.host}/_stcore/stream", subprotocols=["streamlit", self.xsrf or "x"],  # type: ignore[list-item]
             sock=socket.create_connection(("127.0.0.1", port)),  # wherever the name leads
-            additional_headers={"Cookie": f"_streamlit_xsrf={self.xsrf}"}, origin=origin,  # type: ignore[arg-type]
+            additional_headers={"Cookie": "; ".join(f"{k}={v}" for k, v in held.items())},
+            origin=origin,  # type: ignore[arg-type]
             max_size=None, open_timeout=60,
         )  # fmt: skip
         self.socket: ClientConnection = self._opened.__enter__()
