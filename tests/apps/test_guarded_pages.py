@@ -13,7 +13,7 @@ from helpers import ROOT
 from served import patients, serve
 from streamlit.testing.v1 import AppTest
 
-from osml.serving.audit import HEADER, open_log, read_log
+from osml.serving.audit import HEADER, AuditError, open_log, read_log
 from osml.serving.database import AUDIT, opened
 from osml.serving.launch import AUDIT_VARIABLE, AUTH_VARIABLE, REGISTRY_VARIABLE, RUN_VARIABLE
 from osml.serving.registry import list_registry
@@ -200,6 +200,28 @@ def test_a_prediction_that_dies_half_way_is_in_the_log(run: Path, log: str, monk
     app = fill(app)
     assert [(line["outcome"], line["error"]) for line in lines(log)] == [("started", ""), ("failed", "MemoryError")]
     assert not risk_shown(app)
+
+
+def test_a_download_is_recorded_when_it_is_taken(run: Path, log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import streamlit
+
+    offered: dict[str, Any] = {}
+    real = streamlit.download_button
+
+    def offer(label: str, data: Any, *args: Any, **kwargs: Any) -> Any:
+        offered[label] = data
+        return real(label, data, *args, **kwargs)
+
+    monkeypatch.setattr(streamlit, "download_button", offer)
+    app = choose_table(visit(monkeypatch, run), table())
+    assert not app.exception
+    assert "download" not in {line["action"] for line in lines(log)}
+    assert "risk: bad" in offered["Results as CSV"]()  # as the server does on a click, outside the page's run
+    found = [line for line in lines(log) if line["action"] == "download"]
+    assert [(line["outcome"], line["predictor"]) for line in found] == [("started", "clinical"), ("ok", "clinical")]
+    AUDIT.drop(opened(log))
+    with pytest.raises(AuditError):
+        offered["Results as CSV"]()
 
 
 # Several bundles, one of them damaged
