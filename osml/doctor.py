@@ -12,6 +12,8 @@ from osml.engine import cores
 # feature → (module, extra). An extra is listed once something uses it.
 FEATURES: dict[str, tuple[str, str]] = {
     "the app (osml app)": ("streamlit", "app"),
+    "the app's audit log": ("sqlalchemy", "app"),
+    "logins to the app": ("authlib", "login"),
     "radiomics: compiled kernels": ("numba", "radiomics"),
     "radiomics: volumes": ("SimpleITK", "radiomics"),
     "radiomics: DICOM": ("pydicom", "radiomics"),
