@@ -22,6 +22,7 @@ from osml.serving.form import SITE, Field
 
 Float = NDArray[np.float64]
 GRID = 41
+NOT_KNOWN = "not known"  # of trees, for which a gap is a value like others
 FEW = 9  # of a network, whose pictures are read again for each
 
 
@@ -154,7 +155,7 @@ def fill_gaps(chain: Chain, unit: Cohort, asked: Sequence[Field]) -> tuple[Gap, 
         if isinstance(fitted, FittedNetwork):
             taken = "a learned value"
         elif isinstance(fitted, Tabular):
-            taken = "not known"
+            taken = NOT_KNOWN
         elif field.name in items:
             taken = shown(items[field.name], float(filled[field.name][0]))
         out.append(Gap(field.name, field.label, taken, tuple(p.min(axis=0).tolist()), tuple(p.max(axis=0).tolist())))

@@ -114,9 +114,9 @@ class Pen:
 
     def _ruled(self, strip: Strip, ink: Ink = "muted") -> Strip:
         """With room around it and a line below."""
-        at = strip.height + 1.6
+        at = strip.height + 1.9
         line = Line(MARGIN, at, self.width - MARGIN, at, 0.15, ink)
-        return Strip(at + 0.2, (*(mark.moved(0.9) for mark in strip.marks), line))
+        return Strip(at + 0.2, (*(mark.moved(1.3) for mark in strip.marks), line))
 
     def warning(self, text: str) -> list[Strip]:
         """A sentence beside a bar."""

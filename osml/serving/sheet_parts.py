@@ -10,7 +10,7 @@ from pathlib import Path
 from osml.cohort.table import Table
 from osml.nomogram.canvas import ASCENT, Line, Mark, Text
 from osml.nomogram.fonts import MM_PER_PT
-from osml.serving.explain import Explanation
+from osml.serving.explain import NOT_KNOWN, Explanation
 from osml.serving.form import entered
 from osml.serving.model import Model
 from osml.serving.rows import Row
@@ -122,8 +122,9 @@ def inputs(pen: Pen, model: Model, table: Table, at: int, row: Row, root: Path |
         beside_it = entered(table, at, field)
         far = answer.input in row.extrapolated
         if not answer.given:
-            taken = gaps[answer.input].taken if answer.input in gaps else "nothing: the model does without"
-            how = Cell(f"unknown; taken as {taken}", "bold", "warning")
+            taken = gaps[answer.input].taken if answer.input in gaps else NOT_KNOWN
+            words = "the model does without" if taken == NOT_KNOWN else f"taken as {taken}"
+            how = Cell(f"unknown; {words}", "bold", "warning")
         elif far:
             how = Cell("given; outside the training range", "bold", "warning")
         else:
