@@ -1,4 +1,4 @@
-"""The result for one patient: for whom it holds, the risk with its interval, why, and what to take away."""
+"""The result for one patient: the risk with its interval, for whom it holds, why, and what to take away."""
 
 from __future__ import annotations
 
@@ -33,17 +33,12 @@ def show(model: Model, patient: Patient) -> None:
 
     result = patient.result
     st.header("Result")
-    show_facts(statement(model))
     if not result.ok:
         st.error(f"No prediction: {plain(result.status)}")
+        show_facts(statement(model))
         return
     if model.withheld:
         st.warning(f"No probability is shown: {plain(model.withheld)}")
-    answers = model.answers(patient.table, patient.row)
-    if answers:
-        st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
-    _regions(patient)
-    _pictures(model, patient)
     if model.classes and result.p:
         _classes(model, result)
     for k in range(len(model.columns) if result.p and not model.classes else 0):
@@ -53,6 +48,13 @@ def show(model: Model, patient: Patient) -> None:
     if not model.classes:
         _decided(model, result)
     _cautions(model, patient)
+    answers = model.answers(patient.table, patient.row)
+    if answers:
+        st.markdown("**Patient:** " + plain("; ".join(f"{a.label} {a.shown}" for a in answers)))
+    st.subheader("For whom this holds")
+    show_facts(statement(model))
+    _regions(patient)
+    _pictures(model, patient)
     with refusals():
         explanation = model.explain(patient.table, patient.row)
         scores = model.explain_scores(patient.table, patient.row)
@@ -109,6 +111,7 @@ def _classes(model: Model, result: Row) -> None:
             st.markdown(small(f"{EQUAL_SHARES}."))
         charts.class_bars(model.classes, result.p, model.columns, result.inside)
         st.markdown("Interval: no interval available")
+        _standing(model)
 
 
 def _decided(model: Model, result: Row) -> None:
@@ -123,6 +126,13 @@ def _risk(model: Model, result: Row, k: int) -> None:
     st.markdown(f"### {percent(result.p[k])}\n\n**risk of {plain(risk_words(model, k))}**")
     st.markdown(f"Interval: {plain(interval_words(result, k))}")
     st.markdown(plain(frequency_words(model, result, k)))
+    _standing(model)
+
+
+def _standing(model: Model) -> None:
+    """In the card itself: when it holds and how far the model was validated, so that no number stands without it."""
+    told = dict(statement(model))
+    st.markdown(small(f"At {told['Time of prediction']}; {told['Validation']}."))
 
 
 def _cautions(model: Model, patient: Patient) -> None:

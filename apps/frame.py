@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
+from grids import show_cells
 from recording import recorder
 
 from osml.errors import OsmlError, RunError, VerificationError
@@ -187,8 +188,7 @@ def show_grid(grid: Grid, caption: str = "") -> None:
     """A small table as a real HTML table, so that a screen reader can walk it."""
     if caption:
         st.markdown(f"**{plain(caption)}**")
-    header = _distinct(grid.header)
-    st.table([dict(zip(header, [plain(cell) for cell in row], strict=True)) for row in grid.rows], hide_index=True)
+    show_cells(grid.header, grid.rows, caption)
     if grid.note:
         st.markdown(small(grid.note))
 
@@ -232,14 +232,3 @@ def download(label: str, data: bytes | str | Callable[[], bytes | str], name: st
     st.download_button(
         label, taken, re.sub(r"[^A-Za-z0-9_.-]", "_", name), mime, on_click="ignore", key=f"get {name} {label}"
     )
-
-
-def _distinct(header: tuple[str, ...]) -> list[str]:
-    """Escaped headings; equal ones are told apart by blanks, as keys must be."""
-    out: list[str] = []
-    for cell in header:
-        text = plain(cell) or " "
-        while text in out:
-            text += " "
-        out.append(text)
-    return out

@@ -12,6 +12,7 @@ import pytest
 from helpers import ROOT
 from made_predictions import NETWORK, NOMOGRAM, RIDGE, binary, dealt_folds, facts_of, noisy, predicted, schema_of
 from served import serve
+from shown_tables import csv_of
 
 from osml.serving.launch import RUN_VARIABLE
 from osml.study.adds import adds
@@ -104,10 +105,10 @@ def test_the_page_shows_what_is_there(tmp_path: Path, monkeypatch: pytest.Monkey
         headers = [str(header.value) for header in app.header]
         assert all(any(word in header for header in headers) for word in wanted)
     words = "\n".join(str(block.value) for block in app.markdown).replace("\\", "")
-    cells = "\n".join(table.value.to_csv() for table in app.table).replace("\\", "")
+    cells = csv_of(app)
     assert f"{made['selection']['winner']} (" in words
     assert made["adds"][0]["sentence"].split(":")[0] in words
     assert "MemoryError,out of memory" in cells
     assert "fewer than 100 patients" in cells
     # What a schema's author wrote is shown as text.
-    assert "<b>" not in "\n".join(table.value.to_csv() for table in app.table).replace("\\<b>", "")
+    assert "<b>" in cells

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from helpers import ROOT
 from served import FIVE, INPUTS, patients, serve
+from shown_tables import csv_of, tables_of
 
 from osml.files import write_csv
 from osml.serving import load
@@ -52,7 +53,7 @@ def words(app: AppTest) -> str:
 
 
 def tables(app: AppTest) -> str:
-    return "\n".join(table.value.to_csv() for table in app.table).replace("\\", "")
+    return csv_of(app)
 
 
 def errors(app: AppTest) -> str:
@@ -124,16 +125,16 @@ def test_every_page_opens_with_its_notices(run: Path, monkeypatch: pytest.Monkey
     assert len(app.title) == 1
 
 
-def test_a_prediction_begins_with_what_it_is_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prediction_says_what_it_is_of_and_for_whom_it_holds(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = fill(visit(monkeypatch, run))
     assert not app.exception
     result = load(run).predict_one({"age": "51.5", "marker": "240", "size": "77", "sex": "male", "stage": "late"})
     text = words(app)
     order = [
+        f"### {100 * result.p[0]:.0f} %", "risk of bad outcome", "Interval: ",
+        f"{100 * result.p[0]:.0f} of 100 patients like this", "At diagnosis; internally validated only",
         "**Event:** bad outcome", "**Time of prediction:** diagnosis", "**Population:** adults",
-        "**Centre:** Testville",
-        "**Years:** 2015 to 2020", "internally validated only", f"### {100 * result.p[0]:.0f} %", "Interval: ",
-        f"{100 * result.p[0]:.0f} of 100 patients like this",
+        "**Centre:** Testville", "**Years:** 2015 to 2020",
     ]  # fmt: skip
     places = [text.index(piece) for piece in order]
     assert places == sorted(places)
@@ -271,22 +272,24 @@ def test_hostile_labels_are_shown_as_text(tmp_path: Path, monkeypatch: pytest.Mo
     study = {"sampling": "cohort", "synthetic": HOSTILE, "title": HOSTILE, "endpoint": HOSTILE, "population": HOSTILE}
     run = serve(tmp_path, inputs=inputs, study=study)
     app = fill(visit(monkeypatch, run), marker="", unknown=True)
-    pages = [raw_text(app)]
+    pages, cells = [raw_text(app)], csv_of(app)
     for page in PAGES:
         app.switch_page(f"views/{page}.py").run()
         assert not app.exception
         pages.append(raw_text(app))
+        cells += csv_of(app)
     for text in pages:
         assert "\\<script>" in text
         for mark in (r"<", r"\[x", r"\](?=\()", r"\$x", r":red"):
             assert not re.search(rf"(?<!\\){mark}", text), mark
+    assert HOSTILE in cells  # whole, and no tag: `csv_of` would have met it
 
 
 def raw_text(app: AppTest) -> str:
     """Markdown as it is sent to the browser."""
     blocks = [*app.markdown, *app.error, *app.warning, *app.info]
     labels = [w.label for w in [*app.text_input, *app.pills, *app.selectbox, *app.checkbox]]
-    return "\n".join([*(str(b.value) for b in blocks), *labels, *(t.value.to_csv() for t in app.table)])
+    return "\n".join([*(str(b.value) for b in blocks), *labels])
 
 
 def test_a_changed_byte_closes_the_app(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +313,7 @@ def test_a_bundle_alone_shows_no_cohort(run: Path, tmp_path: Path, monkeypatch: 
     bundle = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
     app = visit(monkeypatch, bundle, "cohort")
     assert "A bundle holds nothing about its patients" in words(app)
-    assert not app.table
+    assert not tables_of(app)
     app.switch_page("views/performance.py").run()
     assert "AUC" in tables(app)
     assert not app.exception
