@@ -47,6 +47,8 @@ def address(run: Path) -> Iterator[str]:
 def test_files_are_dropped_and_every_page_can_be_read(
     chromium: Any, address: str, run: Path, tmp_path: Path, name: str
 ) -> None:
+    from pypdf import PdfReader
+
     folder = run.parents[2]
     table = read_table(folder / "table.csv")
     image, mask = (folder / table.column(column)[0] for column in ("t1", "t1_mask"))
@@ -69,6 +71,13 @@ def test_files_are_dropped_and_every_page_can_be_read(
     result = load(run, name).predict_images({"age": "51.5"} if name == "combined" else {}, given)
     assert page.get_by_text(f"{100 * result.p[0]:.0f} %").first.is_visible()
     assert page.get_by_text("Slice with most of the lesion").first.is_visible()
+    page.wait_for_timeout(1500)
+    with page.expect_download(timeout=SLOW_MS) as sheet:
+        page.get_by_role("button", name="Sheet of this patient").click()
+    text = " ".join(" ".join(part.extract_text() for part in PdfReader(sheet.value.path()).pages).split())
+    assert f"{100 * result.p[0]:.0f} %" in text
+    assert image.name not in text
+    assert mask.name not in text
     for title in PAGES:
         if title != "Predict":
             page.get_by_role("link", name=title, exact=True).click()
