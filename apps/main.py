@@ -9,8 +9,10 @@ from patient import clear_button, keep_answers
 from training import arriving
 
 from osml.serving import RegionModel
+from osml.serving.launch import button_style
 
 st.set_page_config(page_title="osml", layout="wide")
+st.html(button_style())
 require_login()
 model = choose_model()
 st.session_state["model"] = model

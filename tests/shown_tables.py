@@ -38,7 +38,8 @@ def tables_of(app: Any) -> list[list[list[str]]]:
         reader = _Reader()
         reader.feed(block.proto.body)
         assert reader.tags <= {"style", "div", "table", "thead", "tbody", "tr", "th", "td"}
-        out.append(reader.rows)
+        if reader.tags != {"style"}:
+            out.append(reader.rows)
     return out
 
 

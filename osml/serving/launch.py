@@ -25,6 +25,10 @@ AUDIT_VARIABLE = "OSML_APP_AUDIT"
 AUTH_VARIABLE = "OSML_APP_AUTH"
 HOURS_VARIABLE = "OSML_APP_LOGIN_HOURS"
 UPLOAD_MB = 200
+# Streamlit's red on white has a contrast of 3.3; these have 4.5 or more on their grounds. Its buttons would be white on
+# the dark theme's primary colour (3.1), so their text is dark there: see `button_style`.
+PRIMARY = {"light": "#005a9c", "dark": "#3f97e3"}
+ON_PRIMARY = {"light": "#ffffff", "dark": "#0e1117"}
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -72,10 +76,9 @@ def app_command(
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
-        # Streamlit's red on white has a contrast of 3.3; these have 4.5 or more on their grounds.
-        "theme.light.primaryColor": "#005a9c",
+        "theme.light.primaryColor": PRIMARY["light"],
         "theme.light.linkColor": "#005a9c",
-        "theme.dark.primaryColor": "#3f97e3",
+        "theme.dark.primaryColor": PRIMARY["dark"],
         "theme.dark.linkColor": "#7fc4ff",
     }
     options = [f"--{key}={value}" for key, value in settings.items()]
@@ -86,6 +89,12 @@ def app_command(
         options.append(f"--server.corsAllowedOrigins={url}")
     options += [f"--secrets.files={path}" for path in secret_files()]
     return [sys.executable, "-m", "streamlit", "run", str(script), *options]
+
+
+def button_style() -> str:
+    """CSS that sets the text of primary buttons in a colour that is legible on them, by day and by night."""
+    colours = f"light-dark({ON_PRIMARY['light']}, {ON_PRIMARY['dark']})"
+    return f'<style>button[data-testid^="stBaseButton-primary"]:enabled {{color: {colours}}}</style>'
 
 
 def _hosts(address: str, url: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from osml.serving.launch import (
     WORKSPACE_VARIABLE,
     app_command,
     app_environment,
+    button_style,
 )
 from osml.serving.settings import AppSettings, read_settings, refuse_unsafe
 
@@ -125,6 +127,30 @@ def test_browsers_are_answered_under_known_names_only() -> None:
     assert hosts(address="0.0.0.0") == []
     assert "--server.corsAllowedOrigins=https://a.b" in app_command(Path("main.py"), port=1, url="https://a.b")
     assert "--server.maxUploadSize=7" in app_command(Path("main.py"), port=1, upload_mb=7)
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, as WCAG 2.1 reckons it."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_buttons_links_and_pills_are_legible_by_day_and_by_night() -> None:
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    options = dict(option[2:].split("=", 1) for option in app_command(Path("main.py"), port=1) if "=" in option)
+    for theme, ground, default in (("light", "#ffffff", "#ffffff"), ("dark", "#0e1117", "#ffffff")):
+        primary = options[f"theme.{theme}.primaryColor"]
+        found = re.search(r"color: light-dark\((#\w{6}), (#\w{6})\)", button_style())
+        text = found[1 if theme == "light" else 2] if found else default
+        assert contrast(text, primary) >= 4.5, theme
+        assert contrast(primary, ground) >= 4.5, theme
+        assert contrast(options[f"theme.{theme}.linkColor"], ground) >= 4.5, theme
 
 
 def test_what_the_app_is_told(tmp_path: Path) -> None:
