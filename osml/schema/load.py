@@ -19,6 +19,9 @@ from osml.schema.document import Document, Key, Problem, read_document
 from osml.schema.model import AUTO, Schema
 from osml.schema.suggest import closest, hint
 
+SYNTHETIC_NOTE = "SYNTHETIC.txt"  # what `osml synth` writes beside its tables
+_MOST_NOTE = 400  # characters of it that outputs repeat
+
 
 @dataclass(frozen=True)
 class LoadedSchema:
@@ -96,7 +99,8 @@ def load_schema(path: str | Path, overrides: Sequence[str] = (), plan: Document 
     schema, problems = examine(document)
     if problems or schema is None:
         raise document.fail(problems)
-    return LoadedSchema(_with_weights(schema, path.resolve().parent), document, path.resolve(), auto)
+    folder = path.resolve().parent
+    return LoadedSchema(_with_notice(_with_weights(schema, folder), folder), document, path.resolve(), auto)
 
 
 def examine(document: Document) -> tuple[Schema | None, list[Problem]]:
@@ -131,6 +135,17 @@ def _graft(document: Document, plan: Document) -> None:
         below = {known: line for known, line in plan.lines.items() if known[: len(path)] == path}
         document.origin |= {known: f"{plan.name}:{line}" for known, line in below.items()}
     document.problems += plan.problems
+
+
+def _with_notice(schema: Schema, folder: Path) -> Schema:
+    """`study.synthetic` of a simulated table: `osml synth` leaves a note beside it, so that nobody has to remember."""
+    note = (folder / schema.cohort.table).parent / SYNTHETIC_NOTE
+    if schema.study.synthetic is not None or not note.is_file():
+        return schema
+    lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = " ".join(" ".join(line for line in lines if not line.startswith("osml ")).split())
+    told = words.removeprefix("Synthetic data: ").rstrip(".")[:_MOST_NOTE] or "simulated"
+    return schema.model_copy(update={"study": schema.study.model_copy(update={"synthetic": told})})
 
 
 def _with_weights(schema: Schema, folder: Path) -> Schema:
