@@ -17,10 +17,11 @@ from small_studies import simulate_rows
 
 from osml.archives import Limits
 from osml.errors import ArchiveError, InvalidInputError, OsmlError, RunError, SchemaError, TableError, VerificationError
-from osml.files import read_json
+from osml.files import read_json, write_json
 from osml.schema.document import read_document
 from osml.schema.model import Schema
 from osml.serving import find_bundles, load
+from osml.study.failures import Failure, write_failures
 from osml.study.training import (
     Form,
     Job,
@@ -50,7 +51,7 @@ from osml.study.training import (
     write,
 )
 from osml.study.training.judge import forbidden
-from osml.study.training.process import PID, STARTED
+from osml.study.training.process import OUTCOME, PID, STARTED
 
 
 def as_csv(rows: list[dict[str, str]]) -> bytes:
@@ -490,6 +491,49 @@ def test_killed_cancelled_and_continued_then_published(space: Workspace, clean: 
     assert state(job).changed
     space.delete(job)
     assert load(bundle).name == "clinical"
+
+
+@pytest.fixture
+def finished(space: Workspace) -> Job:
+    """A job whose run failed in one fold; its log and table say where the server keeps them."""
+    job = space.create()
+    run = job.path / "runs" / "study" / "one"
+    trace = 'Traceback (most recent call last):\n  File "/opt/secret/osml/fit.py", line 3, in fit'
+    message = f"no weights at /opt/secret/hub/net.pt, {job.path}/images/P1.png"
+    for name, text in (("metrics.json", "{}"), ("bundle/manifest.json", "{}")):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(text)
+    write_failures(run / "failures.csv", [Failure("net", f"fold {k}", "OSError", message, "", trace) for k in (1, 2)])
+    write_json(job.path / STARTED, {"time": "", "clock": time.time(), "schema": "", "trust": False})
+    write_json(job.path / OUTCOME, {"code": 0, "run": "runs/study/one", "failed": ["net"], "skipped": []})
+    (job.path / "log.txt").write_text("=== begun\n/opt/secret/site-packages/a.py:3: UserWarning: slow\n")
+    return job
+
+
+def test_what_failed_is_told_without_tracebacks_and_folders_of_the_server(finished: Job) -> None:
+    text, reasons = failures(finished)
+    assert reasons == ["net: no weights at net.pt, P1.png (2 times)"]
+    assert text.splitlines()[0] == "predictor,stage,kind,message"
+    assert len(text.splitlines()) == 3
+    with zipfile.ZipFile(io.BytesIO(results_zip(finished))) as archive:
+        assert archive.read("failures.csv").decode() == text
+    assert progress(finished).lines == ("a.py:3: UserWarning: slow",)
+    assert not [part for part in (text, *reasons, *progress(finished).lines) if "secret" in part or "Trace" in part]
+
+
+def test_an_error_in_the_data_is_told_without_folders_of_the_server(job: Job) -> None:
+    answered(job)
+    job.table_path.unlink()
+    error = check(job).error
+    assert error is not None
+    assert "table.csv" in error.what
+    assert str(job.path) not in str(error)
+
+
+def test_a_registry_that_takes_no_files_is_an_error_in_words(finished: Job, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OsmlError, match="could not be published: Not a directory"):
+        publish(finished, "mine", tmp_path / "file")
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ from osml.schema.document import Document, Key, Problem, read_document
 from osml.schema.load import examine
 from osml.schema.model import Schema
 from osml.study.prepare import prepare, refusals
-from osml.study.training.workspace import SCHEMA, TABLE, Job
+from osml.study.training.workspace import SCHEMA, TABLE, Job, without_folders
 
 _OUTSIDE = "The app reads what was uploaded here and nothing else."
 _COMMAND = "Use `osml fit` on the command line."
@@ -185,7 +185,8 @@ def check(job: Job, *, trust: bool = False) -> Checked:
     try:
         loaded, built, findings = prepare(job.schema_path)
     except OsmlError as error:
-        return Checked(0, "patients", {}, {}, (), error)
+        bare = OsmlError(without_folders(error.what), why=without_folders(error.why), do=without_folders(error.do))
+        return Checked(0, "patients", {}, {}, (), bare)
     stopped = refusals(loaded, findings)
     accepted = loaded.schema.checks.accept
     cohort = built.cohort

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from osml.errors import RunError
 from osml.files import read_json, write_json
 from osml.study.training.judge import judge, require_ready
-from osml.study.training.workspace import Job, Workspace, now
+from osml.study.training.workspace import Job, Workspace, now, without_folders
 
 LOG, STARTED, OUTCOME, CANCELLED, PID, LOCK, SLOT = (
     "log.txt", "started.json", "outcome.json", "cancelled.json", "pid.json", "lock", "slot.lock",
@@ -154,7 +154,7 @@ def cancel(job: Job) -> int:
 
 def progress(job: Job) -> Progress:
     """How far the newest run of the job is; cheap enough to ask every second."""
-    log = tuple(line.replace(f"{job.path}/", "") for line in _tail(job.path / LOG))
+    log = tuple(without_folders(line.replace(f"{job.path}/", "")) for line in _tail(job.path / LOG))
     begun = _json(job.path / STARTED).get("clock", time.time())
     seconds = max(0.0, time.time() - begun)
     run = _newest_run(job)

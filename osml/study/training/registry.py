@@ -14,18 +14,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from osml.errors import OsmlError, RunError
+from osml.files import csv_text
 from osml.runs.results import Results
 from osml.serving import available_predictors, bundle_folder, load
 from osml.serving.launch import REGISTRY_VARIABLE, RUN_VARIABLE
 from osml.study.training.process import state
-from osml.study.training.workspace import Job
+from osml.study.training.workspace import Job, without_folders
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _RESERVED = {"latest", "bundle", "runs", "jobs"}
 _STAGING = ".publishing"
 # What may leave a run: results and drawings; no file with a line per patient.
 _TAKEN = ("report", "tables", "nomogram")
-_FILES = ("metrics.json", "leaderboard.csv", "failures.csv", "model_card.md", "schema.yaml", "plan.yaml")
+_FILES = ("metrics.json", "leaderboard.csv", "model_card.md", "schema.yaml", "plan.yaml")
+_FAILURES = ("predictor", "stage", "kind", "message")  # no traceback: it tells how the server is built
 
 
 def registry(environment: Mapping[str, str] | None = None) -> Path:
@@ -73,17 +75,18 @@ def results_zip(job: Job) -> bytes:
         for path in files:
             if path.is_file():
                 archive.write(path, path.relative_to(run).as_posix())
+        archive.writestr("failures.csv", failures(job)[0])
     return stream.getvalue()
 
 
 def failures(job: Job) -> tuple[str, list[str]]:
-    """Text of failures.csv, and the distinct reasons in it, each with how often it was met."""
+    """The run's failures as CSV without tracebacks and folders of the server; distinct reasons, each with its count."""
     file = result(job).path / "failures.csv"
-    if not file.is_file():
-        return "", []
-    text = file.read_text(encoding="utf-8")
-    met = Counter(f"{row['predictor']}: {row['message']}" for row in csv.DictReader(io.StringIO(text)))
-    return text, [f"{reason} ({n} times)" if n > 1 else reason for reason, n in met.most_common()]
+    found = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+    rows = [tuple(without_folders(row[name]) for name in _FAILURES) for row in found]
+    met = Counter(f"{predictor}: {message}" for predictor, _, _, message in rows)
+    told = [f"{reason} ({n} times)" if n > 1 else reason for reason, n in met.most_common()]
+    return csv_text(_FAILURES, rows), told
 
 
 def check_name(name: str) -> None:
@@ -130,8 +133,8 @@ def publish(job: Job, name: str, folder: Path, *, trust: bool = False) -> Path:
     if place.exists():
         raise RunError(f"there is a published model {name!r} already; it was not touched", do="Choose another name.")
     staging = folder / _STAGING / secrets.token_hex(8)
-    staging.mkdir(parents=True)
     try:
+        staging.mkdir(parents=True)
         shutil.copytree(source, staging / "bundle", symlinks=True)
         predictors = available_predictors(staging / "bundle")
         if not predictors:
@@ -139,6 +142,8 @@ def publish(job: Job, name: str, folder: Path, *, trust: bool = False) -> Path:
         for predictor in predictors:
             load(staging / "bundle", predictor, trust=trust)
         _rename(staging, place, name)
+    except OSError as error:
+        raise _unpublished(error) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # gone after the rename
     job.remember(published=[*job.facts().get("published", []), name])
@@ -154,4 +159,11 @@ def _rename(staging: Path, place: Path, name: str) -> None:
         staging.rename(place)
     except OSError as error:
         place.rmdir()
-        raise OsmlError(f"the bundle could not be published: {error.strerror}") from None
+        raise _unpublished(error) from None
+
+
+def _unpublished(error: OSError) -> OsmlError:
+    return OsmlError(
+        f"the bundle could not be published: {error.strerror or type(error).__name__}",
+        do="Whoever runs the server has to see to the folder of published models. The job keeps its results.",
+    )

@@ -10,7 +10,7 @@ from types import TracebackType
 from osml.errors import EXIT_FINE, EXIT_INTERNAL, OsmlError
 from osml.files import read_json, write_json
 from osml.study.training.process import OUTCOME, PID, STARTED
-from osml.study.training.workspace import Job
+from osml.study.training.workspace import Job, without_folders
 
 NICE = 10
 
@@ -72,7 +72,7 @@ class _Recorded:
         if isinstance(error, OsmlError):
             here = f"{self.path.parent}/"
             words = {"what": error.what, "why": error.why, "do": error.do}
-            words = {key: text.replace(here, "") for key, text in words.items()}
+            words = {key: without_folders(text.replace(here, "")) for key, text in words.items()}
             write_json(self.path, {"code": error.exit_code, "error": words})
             _say(f"{type(error).__name__}: {error}")
             sys.exit(error.exit_code)

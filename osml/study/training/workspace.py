@@ -28,6 +28,8 @@ MIN_FREE_BYTES = 2 * 2**30
 MAX_SCHEMA = 200_000  # characters
 
 _KEY = re.compile(r"[0-9a-f]{40}")
+# Folders before a file's name, from the root on; not those of an address of the web or of a path that begins elsewhere.
+_FOLDERS = re.compile(r"(?<![\w./:])/(?:[^\s/'\":,;()<>]+/)+")
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,15 @@ def workspace(environment: Mapping[str, str] | None = None) -> Workspace | None:
     """The workspace that the app was started with; None where training is not allowed."""
     folder = (os.environ if environment is None else environment).get(WORKSPACE_VARIABLE)
     return Workspace(Path(folder)) if folder else None
+
+
+def without_folders(text: str) -> str:
+    """Words for a visitor: of a path of the server only the file's name is left.
+
+    >>> without_folders("no table at /srv/train/table.csv, see https://a.org/b/c, images/P1.png: 3/4")
+    'no table at table.csv, see https://a.org/b/c, images/P1.png: 3/4'
+    """
+    return _FOLDERS.sub("", text)
 
 
 def now() -> str:
