@@ -27,6 +27,10 @@ def received(folder: Path, field: ImageField, given: Sequence[File]) -> list[str
         A file, named by the input, that is not what the input takes.
     """
     key = field.key
+    # Before anything is read: thousands of files, each of which is small enough, would fill the memory.
+    total = sum(one.stat().st_size for one in given if isinstance(one, Path) and one.is_file())
+    if field.kind == "volume" and total > SERIES_BYTES:
+        raise UnreadableError(f"{key}: {total / 2**20:,.0f} MB; at most {SERIES_BYTES // 2**20} MB are read")
     files = [_content(key, one) for one in given]
     if field.kind == "volume":
         if len(files) == 1 and files[0].startswith(_ZIP):
@@ -58,7 +62,7 @@ def _content(key: str, given: File) -> bytes:
     if not given.is_file():
         raise UnreadableError(f"{key}: no file at {given}")
     if given.stat().st_size > SERIES_BYTES:
-        raise UnreadableError(f"{key}: {given} is larger than {SERIES_BYTES // 2**20} MB")
+        raise UnreadableError(f"{key}: larger than {SERIES_BYTES // 2**20} MB")
     return given.read_bytes()
 
 

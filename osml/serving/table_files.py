@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from osml.archives import unpack
+from osml.archives import DEFAULT_LIMITS, unpack
 from osml.cohort.table import Table
 from osml.errors import ArchiveError, TableError
 from osml.schema.suggest import hint
@@ -24,6 +24,7 @@ from osml.serving.table_pictures import FilesTable
 
 MOST_UNITS = 500
 MOST_FILES = 5_000
+UNPACKED_BYTES = 4 * 2**30  # of all archives together: many small ones must not fill the disk either
 # Pictures as encoders take them are kept for heat maps while they are small enough together.
 PIXEL_BYTES = 256 * 2**20
 SHOWN = 8
@@ -111,10 +112,12 @@ def _columns(table: Table, model: Model) -> dict[str, str]:
 
 def _offered(folder: Path, uploads: Sequence[Upload]) -> Offered:
     out = Offered()
-    count = 0
+    count, room = 0, UNPACKED_BYTES
     for number, (name, raw) in enumerate(uploads):
         if raw.startswith(_ZIP):
-            for inside, path in unpack(raw, folder / f"archive{number}").items():
+            limits = replace(DEFAULT_LIMITS, total_bytes=min(room, DEFAULT_LIMITS.total_bytes))
+            for inside, path in unpack(raw, folder / f"archive{number}", limits).items():
+                room -= path.stat().st_size
                 above, _, base = unicodedata.normalize("NFC", inside).rpartition("/")
                 out.files.setdefault(base, []).append(path)
                 if above:

@@ -144,3 +144,14 @@ def test_a_series_gives_what_the_same_volume_as_nifti_gives(tmp_path: Path) -> N
     bad = model.predict_images({}, {**files, "t1": zipped({"../x": b"1"})})
     assert bad.status.startswith("t1: ")
     assert "points outside" in bad.status
+
+
+def test_files_that_are_too_large_together_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"{k}.dcm" for k in range(3)]
+    for file in files:
+        with file.open("wb") as stream:
+            stream.truncate(200 * 2**20)  # a hole: no byte of it is stored
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path.name} was read"))
+    with pytest.raises(UnreadableError, match="t1: 600 MB; at most 512 MB") as error:
+        received(tmp_path, VOLUME, files)
+    assert str(tmp_path) not in str(error.value)

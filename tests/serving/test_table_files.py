@@ -195,3 +195,15 @@ def test_base_names() -> None:
     assert base_name(" a/b\\c.png ") == "c.png"
     assert base_name("u\u0308.png") == base_name("ü.png")
     assert np.unique([base_name(name) for name in ("x", "./x", "/x", "C:\\x", "x/")]).tolist() == ["x"]
+
+
+def test_archives_are_bounded_together(model: Model, rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, files = made(model, rows[:3])
+    archives = [(f"{k}.zip", zipped({name: content})) for k, (name, content) in enumerate(files.items())]
+    assert len(archives) > 1
+    sizes = [len(content) for content in files.values()]
+    monkeypatch.setattr("osml.serving.table_files.UNPACKED_BYTES", sum(sizes))
+    assert model.predict(read(model, raw, archives))[0].ok
+    monkeypatch.setattr("osml.serving.table_files.UNPACKED_BYTES", sum(sizes) - 1)
+    with pytest.raises(ArchiveError, match="would unpack to"):
+        read(model, raw, archives)
