@@ -37,6 +37,11 @@ class Told:
         self._taken = taken
         self.found: tuple[Table, list[Row]] | None = None
 
+    def refuse(self, kind: str) -> None:
+        """The action ended without what was asked for."""
+        if self._taken is not None:
+            self._taken.refuse(kind)
+
     def predicted(self, table: Table, rows: list[Row]) -> list[Row]:
         """Rows and how many have a prediction; returns the rows."""
         self.found = table, rows
@@ -88,15 +93,16 @@ def note(action: str) -> None:
         pass
 
 
-def recorder(action: str, model: Model | None = None) -> Any:
-    """A context manager for later, outside the page's run (a download that is made when it is clicked)."""
+def recorder(action: str, model: Model | RegionModel | None = None, *sent: Any) -> Any:
+    """A context manager for later, outside the page's run: a download that is made when it is clicked, a slide that is
+    segmented while other pages are open."""
     url = os.environ.get(AUDIT_VARIABLE) or NO_AUDIT
     if url == NO_AUDIT:
         return lambda: audited(action)
     from osml.serving.audit import open_log
 
     log = open_log(url)
-    entry = _entry(log, action, model, ())
+    entry = _entry(log, action, model, sent)
     return lambda: log.recorded(entry)
 
 

@@ -18,7 +18,7 @@ from frame import (
     show_grid,
     small,
 )
-from recording import audited
+from recording import recorder
 
 from osml.serving import (
     FILES,
@@ -72,8 +72,8 @@ def choose(model: RegionModel, root: Path) -> None:
     running = (job := current_job(model)) is not None and job.running
     if st.button("Segment this slide", type="primary", disabled=name is None or running):
         drop_job()
-        with refusals(), audited("predict", model, name):
-            job = jobs().start(model, chosen_slide(root, name), name)
+        with refusals():
+            job = jobs().start(model, chosen_slide(root, name), name, recorder("predict", model, name))
         st.session_state[JOB] = job
         st.rerun()
 

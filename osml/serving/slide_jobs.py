@@ -9,6 +9,8 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from osml.serving.regions import RegionModel
 AT_ONCE = 2
 REGION_S = 120.0
 SEGMENT_S = 6 * 3600.0
+CLOSE_S = 5.0
+
+Recorded = Callable[[], AbstractContextManager[Any]]
 
 
 class SlideJob:
@@ -31,22 +36,28 @@ class SlideJob:
     name : of the slide, as the list has it
     """
 
-    def __init__(self, model: RegionModel, slide: Path, name: str) -> None:
+    def __init__(self, model: RegionModel, slide: Path, name: str, taken: Any = None) -> None:
         self.name, self.slide, self.model_hash, self.predictor = name, slide, model.bundle.model_hash, model.name
         place = tempfile.TemporaryDirectory(prefix="osml-slide-")
         self._folder = Path(place.name)
         job = {"kind": "segment", "model": str(model.folder.resolve()), "slide": str(slide), "name": name}
         write_json(self._folder / "job.json", job)
-        self._process = _started(self._folder)
-        self._began, self._took = time.monotonic(), None
-        self._end = weakref.finalize(self, _ended, self._process, place)
+        self._process, self._record = _started(self._folder), _Record(taken)
+        self._began = time.monotonic()
+        self._end = weakref.finalize(self, _ended, self._process, place, self._record)
+        # It knows the process and not this object, which would otherwise never be dropped.
+        told = (self._process, self._folder)
+        self._watch = threading.Thread(target=self._record.watch, args=told, daemon=True)
+
+    def watch(self, ending: ExitStack) -> None:
+        """Have the end waited for, and `ending` left then."""
+        self._record.ending = ending
+        self._watch.start()
 
     @property
     def running(self) -> bool:
-        """Whether the process still works; one that takes too long is stopped."""
-        if self._process.poll() is None and self.seconds > SEGMENT_S:
-            self._process.kill()
-        return self._process.poll() is None
+        """Whether the process still works, or its end is not recorded yet."""
+        return self._watch.is_alive()
 
     @property
     def seconds(self) -> float:
@@ -64,6 +75,8 @@ class SlideJob:
         """Why there is no result; "" while it runs and where there is one."""
         if self.running:
             return ""
+        if self._record.error:
+            return self._record.error
         file = self._folder / "answer.json"
         if not file.is_file():
             return f"segmenting {self.name} ended without a result (code {self._process.returncode})"
@@ -78,6 +91,48 @@ class SlideJob:
     def close(self) -> None:
         """Stop the process and remove everything."""
         self._end()
+        self._watch.join(CLOSE_S)
+
+
+class NoAnswerError(Exception):
+    """The process ended without an answer."""
+
+
+class _Record:
+    """How a job ends, told to whoever records it: in a thread, because no page may be open then.
+
+    error : why the end could not be recorded; the result is not shown then
+    """
+
+    def __init__(self, taken: Any) -> None:
+        self.stopped, self.ending = threading.Event(), ExitStack()
+        self.error = ""
+        self._taken = taken
+
+    def watch(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        """Wait for the end, stop what takes too long, and record it."""
+        try:
+            process.wait(SEGMENT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        try:
+            with self.ending:
+                kind = "Stopped" if self.stopped.is_set() else _kind(folder / "answer.json")
+                if kind and self._taken is not None:
+                    self._taken.refuse(kind)
+        except NoAnswerError:
+            return  # recorded as failed, and told by `SlideJob.failure`
+        except OsmlError as error:
+            self.error = str(error)
+
+
+def _kind(answer: Path) -> str:
+    """Why there is no result, in a word; "" where there is one."""
+    try:
+        return "Refused" if "refused" in read_json(answer) else ""
+    except FileNotFoundError:
+        raise NoAnswerError from None
 
 
 @dataclass
@@ -88,23 +143,30 @@ class SlideJobs:
     _running: list[weakref.ref[SlideJob]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, model: RegionModel, slide: Path, name: str) -> SlideJob:
+    def start(self, model: RegionModel, slide: Path, name: str, recorded: Recorded = nullcontext) -> SlideJob:
         """Start a job.
+
+        Parameters
+        ----------
+        recorded : entered before the job begins and left when it has ended; what it gives is told why there is no
+            result
 
         Raises
         ------
         RunError
             Too many run already.
         """
-        with self._lock:
+        with ExitStack() as ending, self._lock:
+            taken = ending.enter_context(recorded())
             self._running = [ref for ref in self._running if (job := ref()) is not None and job.running]
             if len(self._running) >= self.at_once:
                 raise RunError(
                     f"{len(self._running)} slides are being segmented; no more run at once on this server",
                     do="Try again when one of them is finished.",
                 )
-            job = SlideJob(model, slide, name)
+            job = SlideJob(model, slide, name, taken)
             self._running.append(weakref.ref(job))
+            job.watch(ending.pop_all())
             return job
 
 
@@ -157,7 +219,8 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _ended(process: subprocess.Popen[bytes], place: tempfile.TemporaryDirectory[str]) -> None:
+def _ended(process: subprocess.Popen[bytes], place: tempfile.TemporaryDirectory[str], record: _Record) -> None:
+    record.stopped.set()
     if process.poll() is None:
         process.kill()
     process.wait()

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("torch", reason="the nets extra is not installed")
 pytest.importorskip("openslide", reason="the slides extra is not installed")
 pytest.importorskip("streamlit", reason="the app extra is not installed")
+pytest.importorskip("sqlalchemy", reason="the app extra is not installed")
 from helpers import ROOT
 
 sys.path.append(str(ROOT / "tests" / "study"))
@@ -22,7 +24,8 @@ from test_pages import NOTICE, AppTest, errors, press, serve, tables, visit, wor
 
 from osml.errors import RunError
 from osml.serving import SegmentedSlide, SlideJobs, chosen_slide, find_bundles, legend, load_region, overlay, region_box
-from osml.serving.launch import SLIDES_VARIABLE
+from osml.serving.audit import HEADER, AuditError, Entry, open_log, read_log
+from osml.serving.launch import AUDIT_VARIABLE, SLIDES_VARIABLE
 from osml.serving.slide_jobs import read_region
 
 
@@ -214,3 +217,60 @@ def test_clearing_ends_the_job_and_removes_its_files(opened: AppTest) -> None:
     assert "slide job" not in app.session_state
     assert not folder.exists()
     assert not job.running
+
+
+def lines(url: str) -> list[tuple[str, str, str]]:
+    """Action, outcome and kind of error of each line of a log."""
+    wanted = [HEADER.index(name) for name in ("action", "outcome", "error")]
+    return [tuple(row[k] for k in wanted) for row in read_log(url)]  # type: ignore[misc]
+
+
+def test_the_end_of_a_segmentation_is_recorded_when_it_has_ended(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "audit.sqlite")
+    monkeypatch.setenv(AUDIT_VARIABLE, url)
+    monkeypatch.setenv(SLIDES_VARIABLE, str(place / "slides"))
+    app = choose(visit(monkeypatch, place / "runs"), "P1-A.tif")
+    assert lines(url) == [("predict", "started", "")]
+    app = waited(app)
+    assert lines(url)[1:] == [("predict", "failed", "NoAnswerError")]  # the stand-in is no model for another process
+    assert "No map: " in errors(app)
+    app = press(choose(app, "P1-A.tif"), "Clear patient data")
+    assert not app.exception
+    assert lines(url)[2:] == [
+        ("predict", "started", ""),
+        ("predict", "refused", "Stopped"),
+        ("clear", "started", ""),
+        ("clear", "ok", ""),
+    ]
+
+
+def test_an_end_that_cannot_be_recorded_leaves_no_result(place: Path) -> None:
+    @contextmanager
+    def full() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise AuditError("the disk is full")
+
+    model = load_region(find_bundles(place / "runs")[0])
+    job = SlideJobs().start(model, chosen_slide(place / "slides", "P1-A.tif"), "P1-A.tif", full)
+    end = time.monotonic() + 120
+    while job.running and time.monotonic() < end:
+        time.sleep(0.1)
+    assert job.failure == "the disk is full"
+    assert job.result is None
+
+
+def test_a_job_that_is_not_started_is_recorded_as_refused(place: Path, tmp_path: Path) -> None:
+    url = str(tmp_path / "audit.sqlite")
+    log, model = open_log(url), load_region(find_bundles(place / "runs")[0])
+    with pytest.raises(RunError, match="no more run at once"):
+        SlideJobs(at_once=0).start(
+            model,
+            chosen_slide(place / "slides", "P1-A.tif"),
+            "P1-A.tif",
+            lambda: log.recorded(Entry("predict", "", "")),
+        )
+    assert lines(url) == [("predict", "started", ""), ("predict", "refused", "RunError")]
