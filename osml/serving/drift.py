@@ -124,10 +124,11 @@ def months_of(url: str, model: Model) -> list[str]:
 
 
 def drift(url: str, model: Model, months: Sequence[str]) -> Drift:
-    """Compare what was predicted in some months with training."""
+    """Compare what was predicted in some months with training; small months are no difference of two answers."""
     training = training_of(model)
     if training is None:
         return Drift(0, 0, "This bundle has no training aggregates: it was made by an older or a newer osml.")
+    months = _months_together(url, model, months)
     query = sa.select(COUNTS.c.variable, COUNTS.c.cell, sa.func.sum(COUNTS.c.n))
     query = query.where(*_of(model), COUNTS.c.month.in_(list(months))).group_by(COUNTS.c.variable, COUNTS.c.cell)
     found: dict[str, dict[str, int]] = {}
@@ -137,6 +138,20 @@ def drift(url: str, model: Model, months: Sequence[str]) -> Drift:
     if n < MIN_N:
         return Drift(n if n else 0, 0, f"Fewer than {MIN_N} predictions were made: nothing is shown yet.")
     return Drift(n, refused, comparisons=_compared(model, training, found))
+
+
+def _months_together(url: str, model: Model, months: Sequence[str]) -> list[str]:
+    """Months that may be shown as one: those too small to be shown alone only where they are enough together.
+
+    Otherwise the difference of two pages would be what the small ones hold.
+    """
+    query = sa.select(COUNTS.c.month, COUNTS.c.n)
+    query = query.where(*_of(model), COUNTS.c.variable == ROWS, COUNTS.c.cell == "ok", COUNTS.c.month.in_(list(months)))
+    n = {str(month): int(k) for month, k in _read(url, query)}
+    small = [month for month in months if n.get(month, 0) < MIN_N]
+    if len(small) < len(months) and sum(n.get(month, 0) for month in small) < MIN_N:
+        return [month for month in months if month not in small]
+    return list(months)
 
 
 def _of(model: Model) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,26 @@ def _cells(url: str) -> dict[tuple[str, str], int]:
 
     with opened(url).connect() as connection:
         return {(v, c): n for v, c, n in connection.execute(sa.select(COUNTS.c.variable, COUNTS.c.cell, COUNTS.c.n))}
+
+
+def test_a_small_month_is_not_told_by_the_difference_of_two_pages(
+    url: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        month = "2031-01-15"
+
+        @classmethod
+        def now(cls, zone: object) -> datetime:
+            return datetime.fromisoformat(cls.month)
+
+    monkeypatch.setattr("osml.serving.drift.datetime", Clock)
+    counted(url, model, new_table(MIN_N + 5))
+    Clock.month = "2031-02-15"
+    counted(url, model, new_table(3, seed=12))
+    months = months_of(url, model)
+    assert months == ["2031-02", "2031-01"]
+    assert drift(url, model, ["2031-02"]).comparisons == ()
+    assert drift(url, model, months) == drift(url, model, ["2031-01"])
+    Clock.month = "2031-03-15"
+    counted(url, model, new_table(MIN_N - 3, seed=13))
+    assert drift(url, model, months_of(url, model)).n == 2 * MIN_N + 5
