@@ -156,9 +156,7 @@ def _provider(secrets: Sequence[Path]) -> None:
             try:
                 blocks |= tomllib.loads(path.read_text(encoding="utf-8"))
             except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                raise OsmlError(
-                    f"{path} is not TOML: {error}", do="See docs/deployment.md for what stands in it."
-                ) from None
+                raise OsmlError(f"{path} is not TOML: {error}", do=_SEE) from None
     auth = blocks.get("auth")
     if not isinstance(auth, dict):
         raise OsmlError(
