@@ -29,6 +29,8 @@ UPLOAD_MB = 200
 # the dark theme's primary colour (3.1), so their text is dark there: see `button_style`.
 PRIMARY = {"light": "#005a9c", "dark": "#3f97e3"}
 ON_PRIMARY = {"light": "#ffffff", "dark": "#0e1117"}
+# Under the pointer Streamlit darkens buttons, which dark text would not survive.
+HOVERED = {"light": "#00436f", "dark": "#74b5ee"}
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -93,8 +95,10 @@ def app_command(
 
 def button_style() -> str:
     """CSS that sets the text of primary buttons in a colour that is legible on them, by day and by night."""
-    colours = f"light-dark({ON_PRIMARY['light']}, {ON_PRIMARY['dark']})"
-    return f'<style>button[data-testid^="stBaseButton-primary"]:enabled {{color: {colours}}}</style>'
+    text, hovered = (f"light-dark({found['light']}, {found['dark']})" for found in (ON_PRIMARY, HOVERED))
+    button = 'button[data-testid^="stBaseButton-primary"]:enabled'
+    touched = f"{button}:is(:hover, :active, :focus-visible)"
+    return f"<style>{button} {{color: {text}}} {touched} {{color: {text}; background-color: {hovered}}}</style>"
 
 
 def _hosts(address: str, url: str | None) -> list[str]:

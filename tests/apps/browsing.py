@@ -21,9 +21,38 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 # The violations that count: of WCAG 2.1 A and AA, and those that axe calls best practice are left to the eye.
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
+# The pages that a run of cells has.
+PAGES = ("Predict", "Nomogram", "Performance", "Explain", "Cohort", "Model card")
+# WCAG contrast of every text on the page against the colours behind it.
+FAINT = """() => {
+  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m.slice(0, 3), 1] : m };
+  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat([1]);
+  const light = c => [0, 1, 2].map(i => { const v = c[i] / 255; return v <= 0.03928 ? v / 12.92
+    : ((v + 0.055) / 1.055) ** 2.4 }).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const out = [];
+  for (const e of document.querySelectorAll('[data-testid=stMain] *, [data-testid=stSidebar] *')) {
+    if (![...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())) continue;
+    const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+    if (box.width < 2 || box.height < 2 || style.visibility == 'hidden') continue;
+    if (style.fontFamily.includes('Material')) continue;
+    const grounds = [];
+    for (let p = e; p; p = p.parentElement) grounds.unshift(parse(getComputedStyle(p).backgroundColor));
+    const ground = grounds.reduce((b, a) => over(a, b), [255, 255, 255, 1]);
+    const [a, b] = [light(over(parse(style.color), ground)), light(ground)];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) out.push(ratio.toFixed(2) + ' ' + e.textContent.slice(0, 40));
+  }
+  return out;
+}"""
+# Fields that a screen reader cannot name.
+UNNAMED = (
+    "() => [...document.querySelectorAll('input:not([type=file]), select, textarea')].filter(e => "
+    "!e.getAttribute('aria-label') && !e.labels?.length && e.offsetParent).length"
+)
+
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def started_chromium() -> Iterator[Any]:
     """Debian's Chromium under Playwright; the test is skipped where there is none, unless the browser is required."""
     try:
         from playwright.sync_api import sync_playwright

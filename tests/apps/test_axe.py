@@ -7,18 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import chromium, go_to, opened, page_titles, serious_violations, served_app, settle
+from browsing import go_to, opened, page_titles, serious_violations, served_app, settle
 from served import serve
 
 from osml.report import make_report
 
 pytestmark = pytest.mark.full
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +25,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
-def test_no_serious_violation_on_any_page(browser: Any, address: str, tmp_path: Path, width: int, scheme: str) -> None:
-    page = opened(browser, address, width, scheme)
+def test_no_serious_violation_on_any_page(chromium: Any, address: str, tmp_path: Path, width: int, scheme: str) -> None:
+    page = opened(chromium, address, width, scheme)
     settle(page)
     page.get_by_role("textbox", name="Age (").fill("51.5")
     page.get_by_role("textbox", name="Size (").fill("77")
@@ -55,8 +49,8 @@ def test_no_serious_violation_on_any_page(browser: Any, address: str, tmp_path: 
     assert {title: lines for title, lines in found.items() if lines} == {}
 
 
-def test_a_violation_would_be_found(browser: Any) -> None:
-    page = browser.new_page()
+def test_a_violation_would_be_found(chromium: Any) -> None:
+    page = chromium.new_page()
     page.set_content(
         "<html lang=en><title>x</title><main><input><p style='color:#ccc;background:#fff'>faint</p></main></html>"
     )

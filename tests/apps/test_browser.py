@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import require
+from browsing import FAINT, PAGES, UNNAMED, opened, served_app
 from served import patients, serve
 
 from osml.serving import load
-from osml.serving.launch import RUN_VARIABLE, app_command, app_script
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-PAGES = ("Predict", "Nomogram", "Performance", "Explain", "Cohort", "Model card")
 
 pytestmark = pytest.mark.full
-
-# WCAG contrast of every text on the page against the colours behind it.
-FAINT = """() => {
-  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m.slice(0, 3), 1] : m };
-  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat([1]);
-  const light = c => [0, 1, 2].map(i => { const v = c[i] / 255; return v <= 0.03928 ? v / 12.92
-    : ((v + 0.055) / 1.055) ** 2.4 }).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const out = [];
-  for (const e of document.querySelectorAll('[data-testid=stMain] *, [data-testid=stSidebar] *')) {
-    if (![...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())) continue;
-    const box = e.getBoundingClientRect(), style = getComputedStyle(e);
-    if (box.width < 2 || box.height < 2 || style.visibility == 'hidden') continue;
-    if (style.fontFamily.includes('Material')) continue;
-    const grounds = [];
-    for (let p = e; p; p = p.parentElement) grounds.unshift(parse(getComputedStyle(p).backgroundColor));
-    const ground = grounds.reduce((b, a) => over(a, b), [255, 255, 255, 1]);
-    const [a, b] = [light(over(parse(style.color), ground)), light(ground)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) out.push(ratio.toFixed(2) + ' ' + e.textContent.slice(0, 40));
-  }
-  return out;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -55,53 +22,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    """The app as `osml app` starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = app_command(app_script(), port=port, browser=False)
-    with subprocess.Popen(command, env=os.environ | {RUN_VARIABLE: str(run)}, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(240):
-        assert process.poll() is None, "the app ended"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                assert answer.status == 200
-                return
-        except urllib.error.URLError:
-            time.sleep(0.25)
-    raise AssertionError(f"nothing answered at {url}")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        require("browser", "playwright is not installed")
-    if not CHROMIUM.exists():
-        require("browser", f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def opened(chromium: Any, address: str, width: int = 1280, scheme: str = "light") -> Any:
-    context = chromium.new_context(
-        viewport={"width": width, "height": 1000}, color_scheme=scheme, accept_downloads=True
-    )
-    page = context.new_page()
-    page.goto(address)
-    page.get_by_role("heading", name="Predict").wait_for(timeout=60_000)
-    return page
+    with served_app(run, "--audit", "none") as found:
+        yield found
 
 
 def test_upload_predict_and_take_the_sheet_away(chromium: Any, address: str, run: Path, tmp_path: Path) -> None:
@@ -168,28 +90,16 @@ def test_a_form_is_filled_and_every_page_can_be_read(
         assert page.get_by_text("Research use only. Not a medical device.").first.is_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
         assert page.evaluate(FAINT) == []
-        unnamed = (
-            "() => [...document.querySelectorAll('input:not([type=file]), select, textarea')].filter(e => "
-            "!e.getAttribute('aria-label') && !e.labels?.length && e.offsetParent).length"
-        )
-        assert page.evaluate(unnamed) == 0
+        assert page.evaluate(UNNAMED) == 0
         page.screenshot(path=tmp_path / f"{title}.png", full_page=True)
     assert problems == []
 
 
 def test_the_first_visit_may_go_to_any_page(chromium: Any, run: Path) -> None:
     # The sidebar, the model and the navigation are main.py's, whatever page is opened first.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = app_command(app_script(), port=port, browser=False)
-    with subprocess.Popen(command, env=os.environ | {RUN_VARIABLE: str(run)}, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-            page = chromium.new_page()
-            page.goto(f"http://127.0.0.1:{port}/performance")
-            page.get_by_role("heading", level=1).wait_for(timeout=60_000)
-            assert page.get_by_text("Research use only. Not a medical device.").first.is_visible()
-            assert page.get_by_test_id("stException").count() == 0
-        finally:
-            process.terminate()
+    with served_app(run, "--audit", "none") as address:
+        page = chromium.new_page()
+        page.goto(f"{address}/performance")
+        page.get_by_role("heading", level=1).wait_for(timeout=60_000)
+        assert page.get_by_text("Research use only. Not a medical device.").first.is_visible()
+        assert page.get_by_test_id("stException").count() == 0

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import FAINT, PAGES, opened, served_app
 from imaged import serve_images
-from test_browser import FAINT, PAGES, chromium, opened, wait_for
 
 from osml.cohort.table import read_table
 from osml.serving import load
-from osml.serving.launch import RUN_VARIABLE, app_command, app_script
 
 for package in ("SimpleITK", "numba", "pywt"):
     pytest.importorskip(package, reason="the radiomics extra is not installed")
 pytestmark = pytest.mark.full
-__all__ = ["chromium"]
 SLOW_MS = 120_000
 
 
@@ -31,16 +26,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = app_command(app_script(), port=port, browser=False)
-    with subprocess.Popen(command, env=os.environ | {RUN_VARIABLE: str(run)}, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with served_app(run, "--audit", "none") as found:
+        yield found
 
 
 @pytest.mark.parametrize("name", ["combined", "radscore"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("torch", reason="the nets extra is not installed")
-from browsing import chromium, go_to, opened, serious_violations, served_app, settle
+from browsing import go_to, opened, serious_violations, served_app, settle
 from networked import serve_xray
 
 from osml.cohort.table import read_table
@@ -20,13 +19,7 @@ SLOW_MS = 120_000
 CELLS = {"age": "55", "alp": "200", "alp_low": "45", "alp_high": "125", "sex": "male"}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
-
-
-def test_from_a_radiograph_to_its_sheet(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_radiograph_to_its_sheet(chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pypdf import PdfReader
 
     run = serve_xray(tmp_path / "study")
@@ -37,7 +30,7 @@ def test_from_a_radiograph_to_its_sheet(browser: Any, tmp_path: Path, monkeypatc
     table = read_table(folder / "table.csv")
     name = next(cell for cell in table.column("file") if cell)
     with served_app(run, "--audit", str(tmp_path / "audit.sqlite")) as address:
-        page = opened(browser, address)
+        page = opened(chromium, address)
         page.get_by_role("textbox", name="Age (").wait_for(timeout=SLOW_MS)
         page.get_by_role("combobox", name="Model").click()
         page.get_by_role("option", name="fused", exact=True).click()

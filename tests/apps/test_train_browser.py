@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import require
+from browsing import FAINT, UNNAMED, served_app
 from small_studies import simulate_rows
-from test_browser import CHROMIUM, FAINT, FLAGS, wait_for
-
-from osml.serving.launch import RUN_VARIABLE, WORKSPACE_VARIABLE, app_command, app_script
 
 pytestmark = pytest.mark.full
 
 WIDTHS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
-UNNAMED = (
-    "() => [...document.querySelectorAll('input:not([type=file]), select, textarea')].filter(e => "
-    "!e.getAttribute('aria-label') && !e.labels?.length && e.offsetParent).length"
-)
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     """The app with an empty folder of runs and a workspace."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folders = {RUN_VARIABLE: tmp_path / "runs", WORKSPACE_VARIABLE: tmp_path / "workspace"}
-    for folder in folders.values():
-        folder.mkdir()
-    environment = os.environ | {name: str(folder) for name, folder in folders.items()}
-    command = app_command(app_script(), port=port, browser=False)
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-@pytest.fixture
-def chromium() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        require("browser", "playwright is not installed")
-    if not CHROMIUM.exists():
-        require("browser", f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
+    for name in ("runs", "workspace"):
+        (tmp_path / name).mkdir()
+    with served_app(tmp_path / "runs", "--train", str(tmp_path / "workspace"), "--audit", "none") as found:
+        yield found
 
 
 class Visitor:

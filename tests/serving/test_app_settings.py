@@ -149,6 +149,9 @@ def test_buttons_links_and_pills_are_legible_by_day_and_by_night() -> None:
         found = re.search(r"color: light-dark\((#\w{6}), (#\w{6})\)", button_style())
         text = found[1 if theme == "light" else 2] if found else default
         assert contrast(text, primary) >= 4.5, theme
+        hovered = re.search(r"background-color: light-dark\((#\w{6}), (#\w{6})\)", button_style())
+        assert hovered is not None
+        assert contrast(text, hovered[1 if theme == "light" else 2]) >= 4.5, theme
         assert contrast(primary, ground) >= 4.5, theme
         assert contrast(options[f"theme.{theme}.linkColor"], ground) >= 4.5, theme
 
