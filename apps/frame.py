@@ -83,8 +83,7 @@ def choose_model() -> Model | RegionModel | None:
             bundle = st.sidebar.selectbox("Study", bundles, format_func=lambda b: plain(names[b]))
         else:
             st.sidebar.markdown(f"**Study** {plain(names[bundle])}")
-        region = is_region(bundle)
-        predictors = region_predictors(bundle) if region else available_predictors(bundle)
+        region, predictors = _offered(str(bundle), _signature(bundle))
         if not predictors:
             st.error("This run has no model: every predictor failed.")
             st.stop()
@@ -123,6 +122,13 @@ def _sound(bundles: tuple[Path, ...]) -> tuple[Path, ...]:
                 [(bundle.parent.name if bundle.name == "bundle" else bundle.name, reasons[bundle]) for bundle in bad]
             )
     return tuple(bundle for bundle in bundles if not reasons[bundle])
+
+
+@st.cache_data(max_entries=200, show_spinner="Verifying the bundle …")
+def _offered(folder: str, signature: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether a verified bundle maps slides, and its predictors; as long as no file is touched, asked once."""
+    bundle = Path(folder)
+    return (True, region_predictors(bundle)) if is_region(bundle) else (False, available_predictors(bundle))
 
 
 @st.cache_data(max_entries=200, show_spinner="Verifying the bundles …")
