@@ -1,4 +1,4 @@
-"""From a list of slides to a map, by a model that was really fitted: apart from the pages' stand-in for a classifier."""
+"""From a list of slides to a map, by a model that was really fitted: apart from the stand-in of the other pages."""
 
 from __future__ import annotations
 
