@@ -48,6 +48,8 @@ def may_be_series(files: Sequence[File]) -> bool:
 def _begin(given: File) -> bytes:
     if isinstance(given, bytes):
         return given[:132]
+    if not given.is_file():
+        return b""  # that it is missing is told where it is read
     with given.open("rb") as stream:
         return stream.read(132)
 
