@@ -86,7 +86,9 @@ def test_the_network_is_shut_unless_somebody_says_otherwise(address: str) -> Non
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "[::1]", "127.1.2.3"])
 def test_this_machine_needs_no_login(address: str) -> None:
-    refuse_unsafe(AppSettings(address=address), [])
+    settings = AppSettings(address=address)
+    assert (settings.auth, settings.open_to_network) == ("none", False)
+    refuse_unsafe(settings, [])  # raises nothing
 
 
 @pytest.mark.parametrize(
